@@ -1,0 +1,1 @@
+"""What the trace is like: counts, bursts, lengths, failures."""

@@ -1,0 +1,1 @@
+"""Failure rate, latency and throughput of runs."""

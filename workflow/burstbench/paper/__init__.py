@@ -1,0 +1,1 @@
+"""Scorecard, PDF and web page."""

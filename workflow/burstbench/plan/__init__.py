@@ -1,0 +1,1 @@
+"""Every request of a run, before it starts."""

@@ -1,0 +1,1 @@
+"""Dialogues as token ids, indexed by their length."""

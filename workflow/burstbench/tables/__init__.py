@@ -1,0 +1,1 @@
+"""Tables I-III: pure functions of tables."""

@@ -1,0 +1,1 @@
+"""Raw traces, or their twin, as one table."""
