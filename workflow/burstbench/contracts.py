@@ -133,21 +133,25 @@ class Contract:
                 raise ValueError(f"{path}: a table is a .parquet or a .csv file")
 
     def read(self, path: str | Path, columns: Sequence[str] | None = None) -> pa.Table:
-        """Read and validate a Parquet file.
+        """Read and validate a table; the suffix `.csv` means CSV, any other Parquet.
 
         Args:
             path: the file.
             columns: only these, of the contract's; the whole file is validated nevertheless unless given.
 
         Raises:
-            ContractError: as `validate`; or the file is missing or not Parquet.
+            ContractError: as `validate`; or the file is missing or not readable.
         """
         try:
-            table = pq.read_table(path, columns=list(columns) if columns else None, partitioning=None)
+            if Path(path).suffix == ".csv":
+                table = self._read_csv(Path(path), columns)
+            else:
+                table = pq.read_table(path, columns=list(columns) if columns else None, partitioning=None)
         except FileNotFoundError as error:
             raise ContractError(f"{path}: no such file (contract {self.name!r})") from error
-        except pa.ArrowInvalid as error:
-            raise ContractError(f"{path}: not a readable Parquet file: {error}") from error
+        except (pa.ArrowInvalid, pa.ArrowKeyError) as error:
+            kind = "CSV" if Path(path).suffix == ".csv" else "Parquet"
+            raise ContractError(f"{path}: not a readable {kind} file (contract {self.name!r}): {error}") from error
         if columns:
             part = Contract(self.name, self.description, tuple(c for c in self.columns if c.name in columns))
             return part.validate(table, path)
@@ -156,6 +160,21 @@ class Contract:
     def empty(self) -> pa.Table:
         """A table of no rows."""
         return self.schema.empty_table()
+
+    def _read_csv(self, path: Path, columns: Sequence[str] | None) -> pa.Table:
+        from pyarrow import csv
+
+        return csv.read_csv(
+            path,
+            parse_options=csv.ParseOptions(newlines_in_values=True),
+            convert_options=csv.ConvertOptions(
+                column_types={column.name: column.type for column in self.columns},
+                include_columns=list(columns) if columns else None,
+                # `write` quotes an empty text and leaves a missing one bare.
+                strings_can_be_null=True,
+                quoted_strings_can_be_null=False,
+            ),
+        )
 
     def _from_mapping(self, columns: Mapping[str, Any], path: Path) -> pa.Table:
         arrays = {}
