@@ -1,0 +1,164 @@
+"""How one quantity of whole numbers goes with another: correlations and straight lines, with intervals."""
+
+import math
+from typing import NamedTuple
+
+import numpy as np
+
+from burstbench.stats.intervals import Z95
+
+# Break points tried by the piecewise fit: quantiles of x.
+_BREAKS = 199
+
+
+class Estimate(NamedTuple):
+    """A number with its 95 % interval and the p-value of 'it is 0' (nan where there is none)."""
+
+    value: float
+    low: float = math.nan
+    high: float = math.nan
+    p_value: float = math.nan
+
+
+class Piecewise(NamedTuple):
+    """Two lines that meet: y = level + below * (x - break) left of the break, and with `above` right of it."""
+
+    break_at: float
+    below: Estimate
+    above: Estimate
+    explained: float
+
+
+def average_ranks(values: np.ndarray) -> np.ndarray:
+    """Ranks from 1, ties sharing their average. Shape and order as `values`."""
+    _, place, counts = np.unique(values, return_inverse=True, return_counts=True)
+    last = np.cumsum(counts)
+    return (last - (counts - 1) / 2)[place]
+
+
+def _normal_p(z: float) -> float:
+    return math.erfc(abs(z) / math.sqrt(2))
+
+
+def pearson(x: np.ndarray, y: np.ndarray) -> Estimate:
+    """Pearson's correlation with Fisher's z interval and test.
+
+    Args:
+        x: shape (n,), n at least 4, not constant.
+        y: likewise.
+
+    Raises:
+        ValueError: fewer than four pairs, or a constant vector.
+    """
+    if len(x) < 4:
+        raise ValueError("a correlation needs at least four pairs")
+    dx, dy = x - np.mean(x), y - np.mean(y)
+    scale = math.sqrt(float(dx @ dx) * float(dy @ dy))
+    if scale == 0:
+        raise ValueError("a constant has no correlation")
+    r = max(-1.0, min(1.0, float(dx @ dy) / scale))
+    if abs(r) == 1:
+        return Estimate(r, r, r, 0.0)
+    z, error = math.atanh(r), 1 / math.sqrt(len(x) - 3)
+    return Estimate(r, math.tanh(z - Z95 * error), math.tanh(z + Z95 * error), _normal_p(z / error))
+
+
+def spearman(x: np.ndarray, y: np.ndarray) -> Estimate:
+    """Spearman's rank correlation (ties averaged), with the interval and test of `pearson` on the ranks."""
+    return pearson(average_ranks(x), average_ranks(y))
+
+
+def _least_squares(design: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray, float]:
+    """Coefficients, their sandwich covariance (HC1: the spread of y may depend on x), and the residual sum."""
+    n, p = design.shape
+    inverse = np.linalg.pinv(design.T @ design)
+    coefficients = inverse @ (design.T @ y)
+    residuals = y - design @ coefficients
+    weighted = design * residuals[:, None]
+    covariance = inverse @ (weighted.T @ weighted) @ inverse * (n / max(n - p, 1))
+    return coefficients, covariance, float(residuals @ residuals)
+
+
+def _estimate(value: float, variance: float) -> Estimate:
+    error = math.sqrt(max(variance, 0.0))
+    p = _normal_p(value / error) if error > 0 else float(value == 0)
+    return Estimate(value, value - Z95 * error, value + Z95 * error, p)
+
+
+def line(x: np.ndarray, y: np.ndarray) -> tuple[Estimate, Estimate]:
+    """Least-squares line of y on x.
+
+    Args:
+        x: shape (n,), n at least 4, not constant.
+        y: shape (n,).
+
+    Returns:
+        Slope and intercept, with intervals that allow for unequal spread (White 1980, HC1).
+
+    Raises:
+        ValueError: fewer than four pairs, or a constant x.
+    """
+    if len(x) < 4 or np.ptp(x) == 0:
+        raise ValueError("a line needs at least four pairs and an x that varies")
+    centre = float(np.mean(x))
+    design = np.column_stack((np.ones(len(x)), x - centre))
+    (level, slope), covariance, _ = _least_squares(design, np.asarray(y, dtype=float))
+    to_zero = np.array([1.0, -centre])
+    return _estimate(slope, covariance[1, 1]), _estimate(level - slope * centre, float(to_zero @ covariance @ to_zero))
+
+
+def piecewise(x: np.ndarray, y: np.ndarray) -> Piecewise:
+    """Two lines that meet at the break which fits best, among 199 quantiles of x.
+
+    The sums of squares of all breaks come from cumulative sums over the distinct x. Intervals of the slopes hold the
+    break fixed.
+
+    Args:
+        x: shape (n,), with at least ten distinct values.
+        y: shape (n,).
+
+    Returns:
+        Break (in the unit of x), both slopes, and the share of the straight line's residual sum of squares that the
+        break explains.
+
+    Raises:
+        ValueError: fewer than ten distinct x.
+    """
+    distinct, place, counts = np.unique(x, return_inverse=True, return_counts=True)
+    if len(distinct) < 10:
+        raise ValueError("a piecewise line needs at least ten distinct x")
+    y = np.asarray(y, dtype=float)
+    centre, scale = float(np.mean(x)), float(np.std(x))
+    u = (distinct - centre) / scale
+    total = np.bincount(place, weights=y - y.mean())
+
+    def above(weights: np.ndarray) -> np.ndarray:
+        """Sum of `weights` over the x right of each distinct x."""
+        return np.concatenate((np.cumsum(weights[::-1])[::-1][1:], [0.0]))
+
+    tried = np.unique(np.quantile(np.asarray(x), np.linspace(0, 1, _BREAKS + 2)[1:-1], method="inverted_cdf"))
+    at = np.searchsorted(distinct, tried)
+    at = at[(at >= 1) & (at <= len(distinct) - 2)]
+    b = u[at]
+    n_above, u_above, uu_above = (above(counts * u**k)[at] for k in (0, 1, 2))
+    y_above, uy_above = above(total)[at], above(total * u)[at]
+    hinge, hinge_u = u_above - b * n_above, uu_above - b * u_above
+    hinge_hinge = hinge_u - b * hinge
+    n, s, ss = float(len(y)), float(counts @ u), float(counts @ u**2)
+    normal = np.empty((len(b), 3, 3))
+    normal[:, 0, 0], normal[:, 0, 1], normal[:, 1, 1] = n, s, ss
+    normal[:, 0, 2], normal[:, 1, 2], normal[:, 2, 2] = hinge, hinge_u, hinge_hinge
+    normal[:, 1, 0], normal[:, 2, 0], normal[:, 2, 1] = s, hinge, hinge_u
+    moments = np.column_stack((np.full(len(b), total.sum()), np.full(len(b), total @ u), uy_above - b * y_above))
+    explained = np.einsum("ki,ki->k", np.linalg.solve(normal, moments[:, :, None])[:, :, 0], moments)
+    best = float(distinct[at[int(np.argmax(explained))]])
+    offset = np.asarray(x, dtype=float) - best
+    design = np.column_stack((np.ones(len(y)), np.minimum(offset, 0), np.maximum(offset, 0)))
+    coefficients, covariance, rest = _least_squares(design, y)
+    straight = _least_squares(np.column_stack((np.ones(len(y)), offset)), y)[2]
+    return Piecewise(
+        best,
+        _estimate(coefficients[1], covariance[1, 1]),
+        _estimate(coefficients[2], covariance[2, 2]),
+        1 - rest / straight if straight > 0 else 0.0,
+    )
