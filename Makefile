@@ -1,0 +1,48 @@
+# Two commands: `make reproduce` makes the paper, `make test` tests the pipeline. `make help` lists the rest.
+
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+VENV := .venv
+STUDY ?= default
+SNAKEMAKE = $(VENV)/bin/snakemake --profile profiles/workstation
+
+.PHONY: reproduce test lint lock clean help
+
+## reproduce: make the default study: paper.pdf, report.html and scorecard.md in results/default
+reproduce: $(VENV)/.runtime
+	@$(SNAKEMAKE)
+	@$(VENV)/bin/python -m burstbench.timings results/$(STUDY)
+
+## test: install what the tests need and run them all
+test: $(VENV)/.dev
+	@PATH="$(CURDIR)/$(VENV)/bin:$$PATH" bash tests/run
+
+## lint: the quality gates alone
+lint: $(VENV)/.dev
+	@PATH="$(CURDIR)/$(VENV)/bin:$$PATH" bash tests/lint
+
+## lock: resolve envs/*.in into the locked envs/*.txt (needs uv)
+lock:
+	uv pip compile -q envs/runtime.in --python-version 3.11 --generate-hashes --no-emit-index-url --no-emit-find-links --no-header -o envs/runtime.txt
+	uv pip compile -q envs/dev.in -c envs/runtime.txt --python-version 3.11 --generate-hashes --no-emit-index-url --no-emit-find-links --no-header -o envs/dev.txt
+
+## clean: remove the environment; results and fetched data stay
+clean:
+	rm -rf $(VENV)
+
+## help: this list
+help:
+	@sed -n 's/^## //p' $(MAKEFILE_LIST)
+
+# --no-compile and the removal of the packages' own test suites save 0.2 GB of the installation.
+$(VENV)/.runtime: envs/runtime.txt pyproject.toml
+	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(None if (3, 11) <= v < (3, 14) else f"Python 3.11 to 3.13 is needed, found {v[0]}.{v[1]}; name one: make PYTHON=python3.11 ...")'
+	@echo "Installing the locked environment into $(VENV) (about a minute)"
+	@test -x $(VENV)/bin/python || $(PYTHON) -m venv $(VENV)
+	@$(VENV)/bin/python -m pip install --quiet --no-compile --disable-pip-version-check --require-hashes -r envs/runtime.txt
+	@$(VENV)/bin/python -m pip install --quiet --no-compile --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@cd $(VENV)/lib/python3*/site-packages && rm -rf pandas/tests scipy/*/tests numpy/*/tests numba/tests matplotlib/tests pyarrow/tests pyarrow/include pulp/solverdir/cbc/osx pulp/solverdir/cbc/win
+	@touch $@
+
+$(VENV)/.dev: $(VENV)/.runtime envs/dev.txt
+	@$(VENV)/bin/python -m pip install --quiet --no-compile --disable-pip-version-check --require-hashes -r envs/dev.txt
+	@touch $@

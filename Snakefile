@@ -1,0 +1,59 @@
+"""BurstBench: from a raw trace of LLM requests to the artifacts of the BurstGPT paper."""
+
+import os
+import sys
+from pathlib import Path
+
+from snakemake.utils import min_version
+
+min_version("9.0")
+
+# The rules call `burstbench` of the environment that runs this Snakemake, whether or not it is activated.
+sys.path.insert(0, str(Path(workflow.basedir) / "workflow"))
+os.environ["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
+
+from burstbench.config import check
+from burstbench.errors import UserError
+from burstbench.fingerprint import code
+from burstbench.layout import FIGURES, SCORECARD, Layout, as_json, options
+from burstbench.locks import clear_stale
+
+
+configfile: "config/study.yaml"
+
+
+try:
+    check(config, [Path(path) for path in workflow.configfiles])
+except UserError as error:
+    raise WorkflowError(str(error)) from None
+
+clear_stale(Path(".snakemake"))
+layout = Layout(config)
+root = layout.root
+
+
+wildcard_constraints:
+    experiment="[a-z0-9_]+",
+    cell="[A-Za-z0-9._-]+_s[0-9]+",
+
+
+report: "workflow/report/workflow.rst"
+
+
+include: "workflow/rules/sources.smk"
+include: "workflow/rules/trace.smk"
+include: "workflow/rules/characterise.smk"
+include: "workflow/rules/prompts.smk"
+include: "workflow/rules/plan.smk"
+include: "workflow/rules/serve.smk"
+include: "workflow/rules/metrics.smk"
+include: "workflow/rules/figures.smk"
+include: "workflow/rules/paper.smk"
+
+
+rule all:
+    default_target: True
+    input:
+        f"{root}/paper.pdf",
+        f"{root}/report.html",
+        f"{root}/scorecard.md",

@@ -1,0 +1,225 @@
+"""The configuration: strict, checked as a whole before any job starts, with errors that name key and file."""
+
+import csv
+import itertools
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import yaml
+
+from burstbench.errors import UserError
+
+ROOT = Path(__file__).parents[2]
+
+
+class ConfigError(UserError):
+    """A wrong key or value of the configuration."""
+
+
+@dataclass(frozen=True, order=True)
+class Cell:
+    """One benchmark run: experiment x model x GPU x seed."""
+
+    experiment: str
+    model: str
+    gpu: str
+    seed: int
+
+    @property
+    def folder(self) -> str:
+        """Where its files lie, below plan/ and serve/."""
+        return f"{self.experiment}/{self.model}_{self.gpu}_s{self.seed}"
+
+
+def load_yaml(path: Path) -> Any:
+    """Read a YAML file.
+
+    Raises:
+        ConfigError: it is missing, not YAML, or has a key twice.
+    """
+    try:
+        return yaml.load(path.read_text(encoding="utf-8"), Loader=_UniqueKeys)
+    except OSError as error:
+        raise ConfigError(f"{path}: {error.strerror}") from error
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{path}: not YAML: {error}") from error
+
+
+def load(files: Sequence[Path]) -> dict[str, Any]:
+    """Merge configuration files as Snakemake does (a later file's keys win) and check the result."""
+    merged: dict[str, Any] = {}
+    for path in files:
+        _merge(merged, load_yaml(path) or {})
+    return check(merged, files)
+
+
+def check(config: dict[str, Any], files: Sequence[Path], folder: Path = ROOT / "config") -> dict[str, Any]:
+    """Return the configuration if it is right.
+
+    Args:
+        config: the merged configuration.
+        files: the files it was merged from, to name the one at fault.
+        folder: where schema.yaml, models.yaml, gpus.yaml and datasets.csv lie.
+
+    Raises:
+        ConfigError: for each key at fault a line with key, file, what was found and what was expected.
+    """
+    validator = jsonschema.Draft202012Validator(load_yaml(folder / "schema.yaml"))
+    errors = sorted(validator.iter_errors(config), key=lambda error: list(map(str, error.absolute_path)))
+    problems = [text for error in errors for text in _explain(error, files)]
+    if not problems:
+        problems = _semantics(config, files, folder)
+    if problems:
+        raise ConfigError("the configuration is wrong:\n  " + "\n  ".join(problems))
+    return config
+
+
+def cells(config: dict[str, Any], experiment: str | None = None) -> list[Cell]:
+    """Return the study's cells, of one experiment or of all, in a fixed order."""
+    chosen = [experiment] if experiment else list(config["experiments"])
+    return [
+        Cell(name, model, gpu, seed)
+        for name in chosen
+        for model, gpu, seed in itertools.product(
+            config["experiments"][name].get("models", config["models"]),
+            config["experiments"][name].get("gpus", config["gpus"]),
+            config["experiments"][name].get("seeds", config["seeds"]),
+        )
+        if gpu in config["gpus"] and model in config["models"]
+    ]
+
+
+class _UniqueKeys(yaml.SafeLoader):
+    """A YAML loader that refuses a key that stands twice in one mapping."""
+
+
+def _unique_mapping(loader: _UniqueKeys, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+    keys = [loader.construct_object(key, deep=deep) for key, _ in node.value]
+    for position, key in enumerate(keys):
+        if key in keys[:position]:
+            raise yaml.constructor.ConstructorError(
+                None, None, f"key {key!r} stands twice", node.value[position][0].start_mark
+            )
+    return loader.construct_mapping(node, deep=deep)
+
+
+_UniqueKeys.add_constructor(yaml.resolver.BaseResolver.DEFAULT_MAPPING_TAG, _unique_mapping)
+
+
+def _merge(into: dict[str, Any], update: dict[str, Any]) -> None:
+    for key, value in update.items():
+        if isinstance(value, dict) and isinstance(into.get(key), dict):
+            _merge(into[key], value)
+        else:
+            into[key] = value
+
+
+def _key(path: Sequence[str | int]) -> str:
+    text = ""
+    for part in path:
+        text += f"[{part}]" if isinstance(part, int) else f".{part}" if text else str(part)
+    return text or "the whole"
+
+
+def _origin(path: Sequence[str | int], files: Sequence[Path]) -> str:
+    """The last of the files that sets the key, or the command line."""
+    for file in reversed(files):
+        value = load_yaml(Path(file))
+        for part in path:
+            try:
+                value = value[part]
+            except (KeyError, IndexError, TypeError):
+                break
+        else:
+            return str(file)
+    return "--config" if path else str(files[-1] if files else "--config")
+
+
+def _explain(error: jsonschema.ValidationError, files: Sequence[Path]) -> list[str]:
+    path: list[str | int] = list(error.absolute_path)
+    if error.validator == "additionalProperties" and isinstance(error.instance, dict):
+        known = sorted(error.schema.get("properties", {}))
+        unknown = [key for key in error.instance if key not in known]
+        return [
+            f"{_key([*path, key])} (in {_origin([*path, key], files)}): unknown key; known here: {', '.join(known)}"
+            for key in unknown
+        ]
+    if error.validator == "required":
+        return [f"{_key(path)} (in {_origin(path, files)}): {error.message}"]
+    if error.validator in {"oneOf", "anyOf"} and error.context:
+        best = jsonschema.exceptions.best_match([error])
+        if best is not error:
+            return _explain(best, files)
+    expected = error.schema.get("description", "") if isinstance(error.schema, dict) else ""
+    hint = f" ({expected})" if expected else ""
+    return [f"{_key(path)} (in {_origin(path, files)}): {error.message}{hint}"]
+
+
+def _semantics(config: dict[str, Any], files: Sequence[Path], folder: Path) -> list[str]:
+    """What a schema cannot say: names that must exist elsewhere, lengths that must fit, models that must fit."""
+    # Imported here: the light part of the rooms that know what fits.
+    from burstbench.plan.phases import validate as validate_phases
+    from burstbench.serve.capacity import blocks
+
+    problems: list[str] = []
+
+    def problem(path: Sequence[str | int], text: str) -> None:
+        problems.append(f"{_key(path)} (in {_origin(path, files)}): {text}")
+
+    models = load_yaml(folder / "models.yaml")
+    gpus = load_yaml(folder / "gpus.yaml")
+    with open(folder / "datasets.csv", encoding="utf-8", newline="") as stream:
+        datasets = {row["name"] for row in csv.DictReader(stream)}
+
+    def known(path: Sequence[str | int], name: str, names: Any, file: str) -> bool:
+        if name not in names:
+            problem(path, f"{name!r} is not in {folder.name}/{file}, which has: {', '.join(sorted(names))}")
+            return False
+        return True
+
+    for position, name in enumerate(config["trace"]["datasets"]):
+        known(["trace", "datasets", position], name, datasets, "datasets.csv")
+    for key in ("dataset", "tokenizer"):
+        known(["prompts", key], config["prompts"][key], datasets, "datasets.csv")
+    from_, to = config["characterise"]["workday_hours"]
+    if from_ >= to:
+        problem(["characterise", "workday_hours"], f"{from_} is not before {to}")
+    edges = config["characterise"]["lengths"]["coarse_request_bins"]
+    if sorted(set(edges)) != edges:
+        problem(["characterise", "lengths", "coarse_request_bins"], f"{edges} does not rise")
+
+    longest = config["prompts"]["max_tokens"] + config["plan"]["max_tokens"]
+    utilization = config["engines"]["simulator"]["memory_utilization"]
+    for position, model in enumerate(config["models"]):
+        if not known(["models", position], model, models, "models.yaml"):
+            continue
+        limit = models[model]["max_model_len"]
+        if longest > limit:
+            problem(
+                ["prompts", "max_tokens"],
+                f"{config['prompts']['max_tokens']} prompt tokens and {config['plan']['max_tokens']} response tokens "
+                f"(plan.max_tokens) exceed the {limit} tokens of {model}",
+            )
+        for place, gpu in enumerate(config["gpus"]):
+            if not known(["gpus", place], gpu, gpus, "gpus.yaml"):
+                continue
+            try:
+                blocks(models[model], gpus[gpu], utilization)
+            except UserError as error:
+                problem(["gpus", place], str(error))
+    for name, experiment in config["experiments"].items():
+        for key, of in (("models", config["models"]), ("gpus", config["gpus"])):
+            for position, value in enumerate(experiment.get(key, [])):
+                if value not in of and value not in (models if key == "models" else gpus):
+                    known(["experiments", name, key, position], value, of, f"{key}.yaml")
+        try:
+            validate_phases(experiment["phases"])
+        except UserError as error:
+            problem(["experiments", name, "phases"], str(error))
+    for cell in cells(config):
+        if cell.gpu not in config["initial"].get(cell.model, {}):
+            problem(["initial", cell.model], f"has no row for {cell.gpu!r}, which {cell.experiment!r} needs")
+    return sorted(set(problems))

@@ -1,0 +1,259 @@
+"""Where every file of a study lies, and which tables each artifact is made from."""
+
+import csv
+import json
+from collections.abc import Callable
+from typing import Any
+
+from burstbench.config import ROOT, Cell, cells, load_yaml
+
+# Tables of the characterise room, by the verb that makes them.
+CHARACTERISE = {
+    "counts": ("daily_counts", "hourly_counts", "periodicity"),
+    "bursts": ("doublings", "burst_ratios"),
+    "gamma": ("gamma_windows", "gamma_profile", "gamma_families"),
+    "lengths": ("length_counts", "length_fits", "length_tests", "response_by_request", "response_bins"),
+    "failures": ("failures", "daily_failures"),
+}
+LENGTH_TABLES = CHARACTERISE["lengths"]
+PUBLISHED = {
+    "published_daily_requests": "data/published/daily_requests.csv",
+    "published_hourly_boxes": "data/published/hourly_boxes.csv",
+    "published_response_by_request": "data/published/response_by_request_tokens.csv",
+}
+_HOURLY = ("hourly_counts", "published_hourly_boxes")
+FIGURES: dict[str, tuple[str, ...]] = {
+    "fig01": ("daily_counts", "published_daily_requests"),
+    "fig02": ("daily_counts", "published_daily_requests"),
+    "fig03": _HOURLY,
+    "fig04": _HOURLY,
+    "fig05": ("burst_ratios", "doublings"),
+    "fig06": ("gamma_profile",),
+    "fig07": ("length_counts", "responses_length_counts", "length_fits", "responses_length_fits"),
+    "fig08": ("response_by_request", "responses_response_by_request", "published_response_by_request"),
+    "fig09": ("response_bins", "responses_response_bins"),
+    "fig10": _HOURLY,
+    "fig11": _HOURLY,
+    "fig12": _HOURLY,
+    "fig13": _HOURLY,
+    "fig14": ("failures", "daily_failures"),
+    "fig15": (),
+    "fig16": ("mirror_conversation_timeline", "mirror_api_timeline"),
+    "fig17": ("vary_alpha_summary", "vary_beta_summary", "vary_theta_summary"),
+}
+TABLES: dict[str, tuple[str, ...]] = {"table1": ("failures",), "table2": (), "table3": ("warmup_summary",)}
+SCORECARD: tuple[str, ...] = (
+    "daily_counts",
+    "hourly_counts",
+    "periodicity",
+    "doublings",
+    "gamma_windows",
+    "gamma_profile",
+    "gamma_families",
+    "length_counts",
+    "length_fits",
+    "length_tests",
+    "response_by_request",
+    "failures",
+    "responses_length_tests",
+    "responses_length_fits",
+    "responses_response_by_request",
+    "warmup_cells",
+    "warmup_summary",
+    "mirror_conversation_timeline",
+    "mirror_conversation_summary",
+    "mirror_api_timeline",
+    "mirror_api_summary",
+    "vary_alpha_cells",
+    "vary_alpha_summary",
+    "vary_alpha_timeline",
+    "vary_beta_summary",
+    "vary_theta_summary",
+)
+
+
+class Layout:
+    """The paths of one study.
+
+    Args:
+        config: the checked configuration.
+    """
+
+    def __init__(self, config: dict[str, Any]) -> None:
+        self.config = config
+        self.root = f"results/{config['study']}"
+        self.calendar = {key: config["trace"][key] for key in ("start", "days")}
+        self.trace = f"{self.root}/trace/trace.parquet"
+        self.datasets = read_registry()
+        self.models = load_yaml(ROOT / "config/models.yaml")
+        self.gpus = load_yaml(ROOT / "config/gpus.yaml")
+        prompts = config["prompts"]
+        self.pool_settings = {key: prompts[key] for key in ("max_tokens", "buffer_tokens")} | {"seed": config["seed"]}
+
+    def dataset(self, name: str) -> str:
+        """Return the fetched file of a row of the registry."""
+        return f"data/raw/{name}/{self.datasets[name]['file']}"
+
+    def trace_files(self) -> list[str]:
+        """Return the raw files of the real trace."""
+        return [self.dataset(name) for name in self.config["trace"]["datasets"]]
+
+    def published_files(self) -> list[str]:
+        """Return the committed tables of published numbers."""
+        return sorted(str(path.relative_to(ROOT)) for path in (ROOT / "data/published").glob("*.csv"))
+
+    def path(self, name: str) -> str:
+        """Return the path of a table by its name, for example ``gamma_profile`` or ``vary_alpha_summary``."""
+        if name in PUBLISHED:
+            return PUBLISHED[name]
+        for tables in CHARACTERISE.values():
+            if name in tables:
+                return f"{self.root}/characterise/{name}.parquet"
+        for experiment in self.config["experiments"]:
+            if name.startswith(f"{experiment}_"):
+                return f"{self.root}/metrics/{experiment}/{name.removeprefix(f'{experiment}_')}.parquet"
+        raise KeyError(f"no table {name!r} in study {self.config['study']!r}")
+
+    def has(self, name: str) -> bool:
+        """Whether the study makes this table: an overlay may leave an experiment out."""
+        try:
+            self.path(name)
+        except KeyError:
+            return False
+        return True
+
+    def tables(self, names: tuple[str, ...]) -> dict[str, str]:
+        """Return name to path of those tables that the study makes."""
+        return {name: self.path(name) for name in names if self.has(name)}
+
+    def figures(self) -> list[str]:
+        """Return the figures whose tables the study makes."""
+        return [name for name, tables in FIGURES.items() if all(map(self.has, tables))]
+
+    def cells(self, experiment: str) -> list[Cell]:
+        """Return the cells of an experiment."""
+        return cells(self.config, experiment)
+
+    def cell_folders(self, experiment: str) -> list[tuple[str, str]]:
+        """Return (plan folder, serve folder) of each cell of an experiment."""
+        return [
+            (f"{self.root}/plan/{cell.folder}", f"{self.root}/serve/{cell.folder}") for cell in self.cells(experiment)
+        ]
+
+    def cell_files(self, experiment: str) -> list[str]:
+        """Return what the metrics of an experiment are made from."""
+        return [
+            f"{folder}/{name}"
+            for plan, serve in self.cell_folders(experiment)
+            for folder, name in (
+                (plan, "plan.parquet"),
+                (plan, "plan.json"),
+                (serve, "requests.parquet"),
+                (serve, "steps.parquet"),
+                (serve, "run.json"),
+            )
+        ]
+
+    def cell_options(self, experiment: str) -> str:
+        """Return ``--cell PLAN SERVE`` for each cell of an experiment."""
+        return " ".join(f"--cell {plan} {serve}" for plan, serve in self.cell_folders(experiment))
+
+    def plan_tables(self, wildcards: Any) -> dict[str, str]:
+        """Return the tables that an experiment's plan follows: only those that its phases name."""
+        phases = self.config["experiments"][wildcards.experiment]["phases"]
+        tables = {}
+        if any("mirror" in phase for phase in phases):
+            tables["gamma_profile"] = self.path("gamma_profile")
+        if any(phase.get("lengths", {}).get("kind") == "trace" for phase in phases):
+            tables["length_counts"] = self.path("length_counts")
+        return tables
+
+    def plan_options(self, wildcards: Any) -> str:
+        """Return the options that name those tables."""
+        return " ".join(f"--{name.replace('_', '-')} {path}" for name, path in self.plan_tables(wildcards).items())
+
+    def plan_settings(self) -> dict[str, dict[str, str]]:
+        """Return, by experiment and cell, all that a plan depends on, as JSON."""
+        config = self.config
+        return self._by_cell(
+            lambda cell: {
+                "initial": config["initial"][cell.model][cell.gpu],
+                "phases": config["experiments"][cell.experiment]["phases"],
+                "max_tokens": config["plan"]["max_tokens"],
+                "prompt_max_tokens": config["prompts"]["max_tokens"],
+            }
+        )
+
+    def simulator_settings(self) -> dict[str, dict[str, str]]:
+        """Return, by experiment and cell, all that a simulated run depends on, as JSON."""
+        return self._by_cell(
+            lambda cell: {
+                "model_row": self.models[cell.model],
+                "gpu_row": self.gpus[cell.gpu],
+                "simulator": self.config["engines"]["simulator"],
+            }
+        )
+
+    def _by_cell(self, settings: Callable[[Cell], dict[str, Any]]) -> dict[str, dict[str, str]]:
+        found: dict[str, dict[str, str]] = {}
+        for cell in cells(self.config):
+            identity = {"experiment": cell.experiment, "model": cell.model, "gpu": cell.gpu, "seed": cell.seed}
+            text = as_json(identity, settings(cell), root_seed=self.config["seed"])
+            found.setdefault(cell.experiment, {})[cell.folder.split("/")[1]] = text
+        return found
+
+    def runs(self) -> list[str]:
+        """Return the run records of all cells."""
+        return [f"{self.root}/serve/{cell.folder}/run.json" for cell in cells(self.config)]
+
+    def table_inputs(self, table: str) -> dict[str, Any]:
+        """Return the inputs of a table, by name."""
+        return self.tables(TABLES[table]) | ({"runs": self.runs()} if table == "table2" else {})
+
+    def table_options(self, table: str) -> str:
+        """Return the options that name those inputs."""
+        text = options("--table", self.tables(TABLES[table]))
+        return f"{text} --run {' '.join(self.runs())}" if table == "table2" else text
+
+    def artifacts(self) -> list[str]:
+        """Return every figure and table that the paper shows."""
+        figures = [f"{self.root}/figures/{name}.{kind}" for name in self.figures() for kind in ("svg", "png", "csv", "json")]
+        tables = [f"{self.root}/tables/{name}.{kind}" for name in TABLES for kind in ("md", "tex", "csv", "json")]
+        return figures + tables
+
+    def facts(self) -> str:
+        """Return, as JSON, what every artifact must say of its inputs."""
+        config = self.config
+        facts = {
+            "study": config["study"],
+            "trace": config["trace"]["source"],
+            "trace_files": config["trace"]["datasets"] if config["trace"]["source"] == "real" else [],
+            "start": config["trace"]["start"],
+            "days": config["trace"]["days"],
+            "prompts": config["prompts"]["dataset"],
+            "tokenizer": config["prompts"]["tokenizer"],
+            "engine": config["engine"],
+            "models": config["models"],
+            "gpus": config["gpus"],
+            "seeds": config["seeds"],
+        }
+        return json.dumps(facts, sort_keys=True)
+
+
+def read_registry() -> dict[str, dict[str, str]]:
+    """Return the rows of config/datasets.csv by name."""
+    with open(ROOT / "config/datasets.csv", encoding="utf-8", newline="") as stream:
+        return {row["name"]: row for row in csv.DictReader(stream)}
+
+
+def as_json(*parts: dict[str, Any], **values: Any) -> str:
+    """Return settings as one JSON text with sorted keys: a plain value, so that Snakemake sees each change."""
+    merged: dict[str, Any] = {}
+    for part in parts:
+        merged |= part
+    return json.dumps(merged | values, sort_keys=True)
+
+
+def options(flag: str, named: dict[str, str]) -> str:
+    """Return ``flag name=path`` for each entry, for a command line."""
+    return " ".join(f"{flag} {name}={path}" for name, path in named.items())

@@ -1,0 +1,75 @@
+"""figures, tables: pure functions of tables; one job each."""
+
+
+rule figure:
+    input:
+        unpack(lambda wildcards: layout.tables(FIGURES[wildcards.figure])),
+        style="config/figures.yaml",
+        matplotlibrc="config/matplotlibrc",
+    output:
+        pdf=f"{root}/figures/{{figure}}.pdf",
+        svg=report(
+            f"{root}/figures/{{figure}}.svg",
+            caption="../report/figure.rst",
+            category="Figures",
+            labels={"figure": "{figure}"},
+        ),
+        png=f"{root}/figures/{{figure}}.png",
+        csv=f"{root}/figures/{{figure}}.csv",
+        json=f"{root}/figures/{{figure}}.json",
+    log:
+        f"{root}/logs/figures/{{figure}}.log",
+    benchmark:
+        f"{root}/benchmarks/figures/{{figure}}.tsv"
+    wildcard_constraints:
+        figure="fig[0-9]{2}",
+    conda:
+        "../../envs/runtime.yaml"
+    resources:
+        mem_mb=2000,
+        runtime=10,
+    params:
+        facts=layout.facts(),
+        tables=lambda wildcards: options("--table", layout.tables(FIGURES[wildcards.figure])),
+        out=f"{root}/figures/{{figure}}",
+        code=code("figures.draw"),
+    message:
+        "Draw {wildcards.figure}"
+    shell:
+        "burstbench figures draw {wildcards.figure} {params.tables} --style {input.style}"
+        " --matplotlibrc {input.matplotlibrc} --facts {params.facts:q} --out {params.out} 2> {log}"
+
+
+rule table:
+    input:
+        unpack(lambda wildcards: layout.table_inputs(wildcards.table)),
+    output:
+        md=f"{root}/tables/{{table}}.md",
+        tex=f"{root}/tables/{{table}}.tex",
+        csv=report(
+            f"{root}/tables/{{table}}.csv",
+            caption="../report/table.rst",
+            category="Tables",
+            labels={"table": "{table}"},
+        ),
+        json=f"{root}/tables/{{table}}.json",
+    log:
+        f"{root}/logs/tables/{{table}}.log",
+    benchmark:
+        f"{root}/benchmarks/tables/{{table}}.tsv"
+    wildcard_constraints:
+        table="table[0-9]",
+    conda:
+        "../../envs/runtime.yaml"
+    resources:
+        mem_mb=1000,
+        runtime=10,
+    params:
+        facts=layout.facts(),
+        tables=lambda wildcards: layout.table_options(wildcards.table),
+        out=f"{root}/tables/{{table}}",
+        code=code("tables.make"),
+    message:
+        "Make {wildcards.table}"
+    shell:
+        "burstbench tables make {wildcards.table} {params.tables} --facts {params.facts:q} --out {params.out} 2> {log}"

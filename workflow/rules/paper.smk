@@ -1,0 +1,114 @@
+"""paper: the scorecard, the PDF and the web page."""
+
+
+rule parameters:
+    output:
+        f"{root}/parameters.json",
+    log:
+        f"{root}/logs/paper/parameters.log",
+    localrule: True
+    conda:
+        "../../envs/runtime.yaml"
+    params:
+        config=as_json(config),
+    message:
+        "Write the parameters of the study"
+    shell:
+        "printf '%s\\n' {params.config:q} > {output} 2> {log}"
+
+
+rule scorecard:
+    input:
+        **layout.tables(SCORECARD),
+        check=f"{root}/trace/check.csv",
+        claims="config/claims.yaml",
+    output:
+        csv=report(
+            f"{root}/scorecard.csv",
+            caption="../report/scorecard.rst",
+            category="Scorecard",
+        ),
+        md=f"{root}/scorecard.md",
+        json=f"{root}/scorecard.json",
+    log:
+        f"{root}/logs/paper/scorecard.log",
+    benchmark:
+        f"{root}/benchmarks/paper/scorecard.tsv"
+    conda:
+        "../../envs/runtime.yaml"
+    resources:
+        mem_mb=2000,
+        runtime=10,
+    params:
+        facts=layout.facts(),
+        tables=options("--table", layout.tables(SCORECARD) | {"check": f"{root}/trace/check.csv"}),
+        code=code("paper.scorecard"),
+    message:
+        "Test the paper's claims"
+    shell:
+        "burstbench paper scorecard --claims {input.claims} {params.tables} --facts {params.facts:q}"
+        " --out {output.csv} --markdown {output.md} --json {output.json} 2> {log}"
+
+
+rule paper_pdf:
+    input:
+        layout.artifacts(),
+        scorecard=f"{root}/scorecard.csv",
+        check=f"{root}/trace/check.csv",
+        parameters=f"{root}/parameters.json",
+        template="workflow/report/paper.typ",
+    output:
+        report(
+            f"{root}/paper.pdf",
+            caption="../report/paper.rst",
+            category="Paper",
+        ),
+    log:
+        f"{root}/logs/paper/pdf.log",
+    benchmark:
+        f"{root}/benchmarks/paper/pdf.tsv"
+    conda:
+        "../../envs/runtime.yaml"
+    resources:
+        mem_mb=2000,
+        runtime=10,
+    params:
+        facts=layout.facts(),
+        folder=root,
+        code=code("paper.pdf"),
+    message:
+        "Typeset the paper"
+    shell:
+        "burstbench paper pdf --template {input.template} --figures {params.folder}/figures"
+        " --tables {params.folder}/tables --scorecard {input.scorecard} --check {input.check}"
+        " --parameters {input.parameters} --facts {params.facts:q} --out {output} 2> {log}"
+
+
+rule paper_html:
+    input:
+        layout.artifacts(),
+        scorecard=f"{root}/scorecard.csv",
+        check=f"{root}/trace/check.csv",
+        parameters=f"{root}/parameters.json",
+        template="workflow/report/report.html.j2",
+    output:
+        f"{root}/report.html",
+    log:
+        f"{root}/logs/paper/html.log",
+    benchmark:
+        f"{root}/benchmarks/paper/html.tsv"
+    conda:
+        "../../envs/runtime.yaml"
+    resources:
+        mem_mb=2000,
+        runtime=10,
+    params:
+        facts=layout.facts(),
+        folder=root,
+        code=code("paper.html"),
+    message:
+        "Make the web page"
+    shell:
+        "burstbench paper html --template {input.template} --figures {params.folder}/figures"
+        " --tables {params.folder}/tables --scorecard {input.scorecard} --check {input.check}"
+        " --parameters {input.parameters} --facts {params.facts:q} --out {output} 2> {log}"

@@ -1,0 +1,28 @@
+"""plan: every request of every cell, before anything runs."""
+
+
+rule plan_make:
+    input:
+        unpack(layout.plan_tables),
+        pool_index=f"{root}/prompts/pool_index.parquet",
+    output:
+        plan=f"{root}/plan/{{experiment}}/{{cell}}/plan.parquet",
+        record=f"{root}/plan/{{experiment}}/{{cell}}/plan.json",
+    log:
+        f"{root}/logs/plan/{{experiment}}/{{cell}}.log",
+    benchmark:
+        f"{root}/benchmarks/plan/{{experiment}}/{{cell}}.tsv"
+    conda:
+        "../../envs/runtime.yaml"
+    resources:
+        mem_mb=1000,
+        runtime=10,
+    params:
+        settings=lookup("{experiment}/{cell}", within=layout.plan_settings()),
+        tables=lambda wildcards: layout.plan_options(wildcards),
+        code=code("plan.make"),
+    message:
+        "Plan {wildcards.experiment} {wildcards.cell}"
+    shell:
+        "burstbench plan make --settings {params.settings:q} --pool-index {input.pool_index} {params.tables}"
+        " --plan {output.plan} --record {output.record} 2> {log}"

@@ -1,0 +1,31 @@
+"""sources: what the registry names is fetched into data/raw/, checked, and never silently replaced."""
+
+
+for name, row in layout.datasets.items():
+
+    # One rule a data set, with its own row as a parameter: a new checksum fetches this one again, and only this one.
+    # The code is no parameter: the checksum already vouches for the file.
+    rule:
+        name:
+            f"fetch_{name}"
+        output:
+            data=layout.dataset(name),
+            record=f"data/raw/{name}/provenance.json",
+        log:
+            f"data/raw/logs/{name}.log",
+        localrule: True
+        retries: 2
+        conda:
+            "../../envs/runtime.yaml"
+        resources:
+            mem_mb=1000,
+            runtime=240,
+        params:
+            name=name,
+            row=as_json(row),
+            folder=f"data/raw/{name}",
+        message:
+            f"Fetch {name}"
+        shell:
+            "burstbench sources fetch --registry config/datasets.csv --name {params.name} --out {params.folder}"
+            " 2> >(tee {log} >&2)"
