@@ -10,12 +10,14 @@ min_version("9.0")
 
 # The rules call `burstbench` of the environment that runs this Snakemake, whether or not it is activated.
 sys.path.insert(0, str(Path(workflow.basedir) / "workflow"))
-os.environ["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
+os.environ["PATH"] = os.pathsep.join(
+    [str(Path(sys.executable).parent), os.environ["PATH"]]
+)
 
 from burstbench.config import check
 from burstbench.errors import UserError
 from burstbench.fingerprint import code
-from burstbench.layout import FIGURES, SCORECARD, Layout, as_json, options
+from burstbench.layout import FIGURES, SCORECARD, TABLES, Layout, as_json, options
 from burstbench.locks import clear_stale
 
 

@@ -89,7 +89,9 @@ class Contract:
         wanted = [column.name for column in self.columns]
         for name in wanted:
             if name not in table.column_names:
-                raise ContractError(f"{source}: column {name!r} is missing (contract {self.name!r}: {', '.join(wanted)})")
+                raise ContractError(
+                    f"{source}: column {name!r} is missing (contract {self.name!r}: {', '.join(wanted)})"
+                )
         for name in table.column_names:
             if name not in wanted:
                 raise ContractError(f"{source}: column {name!r} is not in contract {self.name!r}")
@@ -179,14 +181,11 @@ class Contract:
     def _from_mapping(self, columns: Mapping[str, Any], path: Path) -> pa.Table:
         arrays = {}
         for name, values in columns.items():
-            known = next((column for column in self.columns if column.name == name), None)
-            if isinstance(values, (pa.Array, pa.ChunkedArray)) or known is None:
-                arrays[name] = values if known else pa.array(values)
-                continue
             try:
-                arrays[name] = pa.array(values, type=known.type, from_pandas=False)
+                # Without the contract's type: Arrow would cut 1.5 down to 1 in silence; `validate` casts safely.
+                arrays[name] = values if isinstance(values, (pa.Array, pa.ChunkedArray)) else pa.array(values)
             except (pa.ArrowInvalid, pa.ArrowTypeError) as error:
-                raise ContractError(f"{path}: column {name!r}: expected {known.type}: {error}") from error
+                raise ContractError(f"{path}: column {name!r}: {error}") from error
         return pa.table(arrays)
 
     def _check_column(self, column: Column, values: pa.ChunkedArray, source: str | Path) -> None:
@@ -237,26 +236,32 @@ OUTCOMES = ("ok", "timeout", "rejected", "server_error", "connection", "malforme
 
 
 def service(**kwargs: Any) -> Column:
+    """The service of the trace."""
     return Column("service", TEXT, "", "which interface was used", allowed=SERVICES, **kwargs)
 
 
 def model(**kwargs: Any) -> Column:
+    """The model that answered."""
     return Column("model", TEXT, "", "which model answered", **kwargs)
 
 
 def whole(name: str, unit: str, description: str, minimum: float | None = 0, **kwargs: Any) -> Column:
+    """A whole number, by default at least 0."""
     return Column(name, INT, unit, description, minimum=minimum, **kwargs)
 
 
 def real(name: str, unit: str, description: str, minimum: float | None = None, **kwargs: Any) -> Column:
+    """A real number."""
     return Column(name, FLOAT, unit, description, minimum=minimum, **kwargs)
 
 
 def label(name: str, description: str, **kwargs: Any) -> Column:
+    """A label."""
     return Column(name, TEXT, "", description, **kwargs)
 
 
 def yes(name: str, description: str) -> Column:
+    """A truth value."""
     return Column(name, BOOL, "", description)
 
 
@@ -438,10 +443,22 @@ GAMMA_FAMILIES = Contract(
         whole("windows", "1", "windows compared"),
         real("aic_best_share", "1", "share of windows in which it has the lowest AIC", 0, maximum=1),
         real("aic_delta_median", "1", "median AIC minus Gamma's"),
-        real("test_pass_share", "1", "share of windows not rejected at 5 % by the goodness-of-fit test", 0, maximum=1,
-             nullable=True),
-        real("test_power", "1", "power of that test against the family named in `power_against`", 0, maximum=1,
-             nullable=True),
+        real(
+            "test_pass_share",
+            "1",
+            "share of windows not rejected at 5 % by the goodness-of-fit test",
+            0,
+            maximum=1,
+            nullable=True,
+        ),
+        real(
+            "test_power",
+            "1",
+            "power of that test against the family named in `power_against`",
+            0,
+            maximum=1,
+            nullable=True,
+        ),
         label("power_against", "alternative for which the power is stated", nullable=True),
     ),
     key=("service", "model", "family"),
@@ -679,8 +696,13 @@ TIMELINE = Contract(
         whole("completed", "requests", "requests answered in it"),
         whole("failed", "requests", "requests intended in it that failed"),
         real("failure_rate", "1", "failed / arrivals; null without arrivals", 0, maximum=1, nullable=True),
-        real("latency_s", "s", "mean latency from intended to last token of the requests intended in it that succeeded",
-             0, nullable=True),
+        real(
+            "latency_s",
+            "s",
+            "mean latency from intended to last token of the requests intended in it that succeeded",
+            0,
+            nullable=True,
+        ),
         real("token_latency_s", "s", "the same divided by each one's response tokens", 0, nullable=True),
         real("throughput_tokens_per_s", "tokens/s", "prompt and response tokens processed in it by engine steps", 0),
         real("kv_usage", "1", "time-weighted mean of the KV-cache use", 0, maximum=1, nullable=True),
@@ -702,8 +724,9 @@ SCORECARD = Contract(
         label("measured", "what was found, with unit and interval"),
         label("published", "the paper's value, or ''"),
         label("test", "how it was tested, with its tolerance"),
-        label("verdict", "the outcome",
-              allowed=("reproduced", "not reproduced", "not testable here", "by construction")),
+        label(
+            "verdict", "the outcome", allowed=("reproduced", "not reproduced", "not testable here", "by construction")
+        ),
         label("input", "what it was tested on: real trace, twin, measured server, simulated server ..."),
         label("evidence", "the table that holds the number, relative to the study's folder"),
         label("reason", "why this verdict, in one sentence"),

@@ -40,6 +40,7 @@ def code(module: str) -> dict[str, str]:
         found.add(name)
         imported, used = _imports(name)
         contracts |= used
+        waiting.append(name.rpartition(".")[0])  # a module is imported with its package
         waiting += [other for other in imported if other not in found]
     sums = {name: _checksum(name) for name in found if name != CONTRACTS}
     if CONTRACTS in found:
@@ -65,7 +66,9 @@ def _tree(module: str) -> ast.Module:
     assert path is not None
     tree = ast.parse(path.read_text(encoding="utf-8"), str(path))
     for node in ast.walk(tree):
-        if isinstance(node, (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)) and ast.get_docstring(node):
+        if isinstance(node, (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)) and ast.get_docstring(
+            node
+        ):
             node.body = node.body[1:]
     return tree
 
@@ -99,10 +102,6 @@ def _imports(module: str) -> tuple[frozenset[str], frozenset[str]]:
     for node in ast.walk(tree):
         if isinstance(node, ast.Name) and node.id in aliases and id(node) not in attributes:
             names.add("*")
-    # A package is imported with each of its modules.
-    for name in list(modules):
-        parts = name.split(".")
-        modules |= {".".join(parts[:end]) for end in range(2, len(parts))}
     return frozenset(name for name in modules if _path(name)), frozenset(names)
 
 

@@ -217,27 +217,36 @@ class Layout:
 
     def artifacts(self) -> list[str]:
         """Return every figure and table that the paper shows."""
-        figures = [f"{self.root}/figures/{name}.{kind}" for name in self.figures() for kind in ("svg", "png", "csv", "json")]
-        tables = [f"{self.root}/tables/{name}.{kind}" for name in TABLES for kind in ("md", "tex", "csv", "json")]
-        return figures + tables
+        kinds = {"figures": ("svg", "png", "csv", "json"), "tables": ("md", "tex", "csv", "json")}
+        names = {"figures": self.figures(), "tables": list(TABLES)}
+        return [f"{self.root}/{of}/{name}.{kind}" for of in kinds for name in names[of] for kind in kinds[of]]
 
-    def facts(self) -> str:
-        """Return, as JSON, what every artifact must say of its inputs."""
+    def facts(self, names: tuple[str, ...] | None = None) -> str:
+        """Return, as JSON, what an artifact must say of its inputs.
+
+        Args:
+            names: the tables it is made from; None for all. An artifact of the trace alone says nothing of the engine,
+                so that another engine does not make it again; a run says the trace only where it follows it.
+        """
         config = self.config
-        facts = {
-            "study": config["study"],
-            "trace": config["trace"]["source"],
-            "trace_files": config["trace"]["datasets"] if config["trace"]["source"] == "real" else [],
-            "start": config["trace"]["start"],
-            "days": config["trace"]["days"],
-            "prompts": config["prompts"]["dataset"],
-            "tokenizer": config["prompts"]["tokenizer"],
-            "engine": config["engine"],
-            "models": config["models"],
-            "gpus": config["gpus"],
-            "seeds": config["seeds"],
-        }
-        return json.dumps(facts, sort_keys=True)
+        followed = ("mirror_", "responses_")
+        facts: dict[str, Any] = {"study": config["study"]}
+        if (
+            names is None
+            or any(name in tables for tables in CHARACTERISE.values() for name in names)
+            or any(name.startswith(followed) for name in names)
+        ):
+            real = config["trace"]["source"] == "real"
+            facts |= {"trace": config["trace"]["source"], "trace_files": config["trace"]["datasets"] if real else []}
+            facts |= self.calendar
+        if names is None or any(name.startswith(f"{run}_") for run in config["experiments"] for name in names):
+            prompts = config["prompts"]
+            facts |= {"engine": config["engine"], "prompts": prompts["dataset"], "tokenizer": prompts["tokenizer"]}
+        return as_json(facts)
+
+    def table_facts(self, table: str) -> str:
+        """Return the facts of a table; Table II rests on the records of the runs."""
+        return self.facts(TABLES[table] or ("warmup_summary",))
 
 
 def read_registry() -> dict[str, dict[str, str]]:

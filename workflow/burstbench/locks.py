@@ -19,7 +19,7 @@ def clear_stale(snakemake_folder: Path) -> None:
     locks = snakemake_folder / "locks"
     try:
         snakemake_folder.mkdir(exist_ok=True)
-        stream = open(snakemake_folder / "alive", "w", encoding="utf-8")  # noqa: SIM115, PTH123 - held for life
+        stream = open(snakemake_folder / "alive", "w", encoding="utf-8")  # noqa: SIM115 - held for life
     except OSError:
         return
     _held.append(stream)

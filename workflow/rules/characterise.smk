@@ -46,7 +46,9 @@ rule characterise_bursts:
         mem_mb=3000,
         runtime=20,
     params:
-        settings=as_json(config["characterise"]["bursts"], layout.calendar, seed=config["seed"]),
+        settings=as_json(
+            config["characterise"]["bursts"], layout.calendar, seed=config["seed"]
+        ),
         code=code("characterise.bursts"),
     message:
         "Count how often the number of requests doubles"

@@ -1,5 +1,8 @@
 """figures, tables: pure functions of tables; one job each."""
 
+FIGURE_FACTS = {name: layout.facts(tables) for name, tables in FIGURES.items()}
+TABLE_FACTS = {name: layout.table_facts(name) for name in TABLES}
+
 
 rule figure:
     input:
@@ -29,8 +32,10 @@ rule figure:
         mem_mb=2000,
         runtime=10,
     params:
-        facts=layout.facts(),
-        tables=lambda wildcards: options("--table", layout.tables(FIGURES[wildcards.figure])),
+        facts=lookup("{figure}", within=FIGURE_FACTS),
+        tables=lambda wildcards: options(
+            "--table", layout.tables(FIGURES[wildcards.figure])
+        ),
         out=f"{root}/figures/{{figure}}",
         code=code("figures.draw"),
     message:
@@ -65,7 +70,7 @@ rule table:
         mem_mb=1000,
         runtime=10,
     params:
-        facts=layout.facts(),
+        facts=lookup("{table}", within=TABLE_FACTS),
         tables=lambda wildcards: layout.table_options(wildcards.table),
         out=f"{root}/tables/{{table}}",
         code=code("tables.make"),

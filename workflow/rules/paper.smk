@@ -41,7 +41,9 @@ rule scorecard:
         runtime=10,
     params:
         facts=layout.facts(),
-        tables=options("--table", layout.tables(SCORECARD) | {"check": f"{root}/trace/check.csv"}),
+        tables=options(
+            "--table", layout.tables(SCORECARD) | {"check": f"{root}/trace/check.csv"}
+        ),
         code=code("paper.scorecard"),
     message:
         "Test the paper's claims"

@@ -1,6 +1,5 @@
 """sources: what the registry names is fetched into data/raw/, checked, and never silently replaced."""
 
-
 for name, row in layout.datasets.items():
 
     # One rule a data set, with its own row as a parameter: a new checksum fetches this one again, and only this one.
@@ -13,8 +12,8 @@ for name, row in layout.datasets.items():
             record=f"data/raw/{name}/provenance.json",
         log:
             f"data/raw/logs/{name}.log",
-        localrule: True
         retries: 2
+        localrule: True
         conda:
             "../../envs/runtime.yaml"
         resources:

@@ -1,6 +1,5 @@
 """trace: the real trace, or its twin, as one checked table."""
 
-
 if config["trace"]["source"] == "twin":
 
     rule trace_twin:
@@ -18,7 +17,9 @@ if config["trace"]["source"] == "twin":
             mem_mb=3000,
             runtime=10,
         params:
-            settings=as_json(config["trace"]["twin"], layout.calendar, seed=config["seed"]),
+            settings=as_json(
+                config["trace"]["twin"], layout.calendar, seed=config["seed"]
+            ),
             code=code("trace.twin"),
         message:
             "Make the twin of BurstGPT from published numbers"

@@ -1,0 +1,86 @@
+"""A copy of the repository with a small study, made once for the tests that run Snakemake for real."""
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+import yaml
+
+ROOT = Path(__file__).parents[2]
+SMALL = Path(__file__).parent / "small.yaml"
+
+
+@dataclass
+class Repository:
+    """A copy of the repository in which Snakemake runs the small study."""
+
+    folder: Path
+
+    def snakemake(self, *args: str, check: bool = True) -> str:
+        """Run Snakemake and return what it printed."""
+        command = [sys.executable, "-m", "snakemake", "--configfile", "small.yaml", *args]
+        done = subprocess.run(
+            command, cwd=self.folder, env=environment(), text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+        )
+        if check:
+            assert done.returncode == 0, done.stdout
+        return done.stdout
+
+    def planned(self, *args: str) -> Counter[str]:
+        """Return which jobs would run, by message, in a dry run."""
+        return jobs(self.snakemake("--dry-run", *args))
+
+
+def environment() -> dict[str, str]:
+    """What a run in the copy sees: its own package, and the data the repository has fetched as a mirror."""
+    return os.environ | {"PYTHONPATH": "workflow", "BURSTBENCH_MIRROR": str(ROOT / "data/raw")}
+
+
+def jobs(printed: str) -> Counter[str]:
+    """Return the messages of the jobs in Snakemake's output."""
+    return Counter(re.findall(r"^Job \d+: (.*)$", printed, flags=re.MULTILINE))
+
+
+def copy_of_the_repository(folder: Path) -> Repository:
+    """Copy what git tracks (and what it does not ignore) into a folder, with the small study's overlay."""
+    listed = subprocess.run(
+        ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
+        cwd=ROOT,
+        capture_output=True,
+        check=True,
+    )
+    for name in listed.stdout.decode().split("\0"):
+        if name and (ROOT / name).is_file():
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(ROOT / name, folder / name, follow_symlinks=False)
+    shutil.copy2(SMALL, folder / "small.yaml")
+    return Repository(folder)
+
+
+@pytest.fixture(scope="session")
+def finished(tmp_path_factory) -> Repository:
+    """The small study, finished. Tests may change the copy but must put it back."""
+    for name in ("sharegpt_subset", "tokenizer_mistral_v1"):
+        rule = [sys.executable, "-m", "snakemake", "--quiet", "all", f"fetch_{name}"]
+        subprocess.run(rule, cwd=ROOT, check=True, env=os.environ | {"PYTHONPATH": "workflow"})
+    repository = copy_of_the_repository(tmp_path_factory.mktemp("study"))
+    repository.snakemake()
+    return repository
+
+
+def change(path: Path, **changes: object) -> None:
+    """Set keys of a YAML file, dots between the levels written as double underscores."""
+    config = yaml.safe_load(path.read_text())
+    for key, value in changes.items():
+        *levels, last = key.split("__")
+        place = config
+        for level in levels:
+            place = place.setdefault(level, {})
+        place[last] = value
+    path.write_text(yaml.safe_dump(config))
