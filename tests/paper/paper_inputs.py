@@ -47,7 +47,9 @@ PARAMETERS = {
     "plan": {"max_tokens": 1024},
     "experiments": {
         "warmup": {"phases": [{"name": "warmup", "seconds": 1000}]},
-        "responses": {"phases": [{"name": "responses", "requests": 10000, "alpha": {"kind": "constant", "value": 1.0}}]},
+        "responses": {
+            "phases": [{"name": "responses", "requests": 10000, "alpha": {"kind": "constant", "value": 1.0}}]
+        },
         "vary_alpha": {
             "phases": [
                 {"name": "warmup", "seconds": 1000},
@@ -121,7 +123,11 @@ def scorecard_rows() -> list[dict]:
 def check_rows() -> list[dict]:
     def row(table, item, unit, published, found, error, reading_error, clipped=False):
         return dict(
-            zip(TRACE_CHECK.schema.names, (table, item, unit, published, found, error, reading_error, clipped), strict=True)
+            zip(
+                TRACE_CHECK.schema.names,
+                (table, item, unit, published, found, error, reading_error, clipped),
+                strict=True,
+            )
         )
 
     return [
