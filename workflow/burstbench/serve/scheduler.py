@@ -1,0 +1,503 @@
+"""vLLM's continuous batching as a discrete-event simulation, compiled by Numba.
+
+One loop serves both schedulers; they differ in `_schedule_v1` and `_schedule_v0`. Time is integer nanoseconds. The
+engine looks at its queue only between steps, as vLLM does; when it has nothing to do it jumps to the next arrival.
+
+Waiting requests are two queues: those preempted (a stack; the latest preempted is first, as vLLM puts it in front) and,
+behind them, those never scheduled, which are a range [head, arrived) of the plan because it is in order of arrival.
+"""
+
+import functools
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numba
+import numpy as np
+import numpy.typing as npt
+
+from burstbench.errors import UserError
+from burstbench.serve import steptime
+from burstbench.serve.capacity import BLOCK_TOKENS
+from burstbench.serve.compiled import compile_once
+from burstbench.serve.steptime import StepTime
+
+Ints = npt.NDArray[np.int64]
+
+SCHEDULERS = ("v1", "v0")
+TIMEOUTS = ("none", "queue", "total")
+OUTCOMES = ("ok", "timeout")
+# Rows of the step log.
+START, DURATION, PREFILL, DECODE, RUNNING, WAITING, PREEMPTED, USED = range(8)
+# v0 replays CUDA graphs of these batch sizes; a batch between two of them is padded to the larger.
+GRAPH_SIZES = (1, 2, 4, *range(8, 257, 8))
+MAX_PADDINGS = 256
+WATERMARK = 0.01
+
+# What a request is doing.
+_UNSEEN, _RUNS, _PREEMPTED, _ENDED = 0, 1, 2, 3
+# Counters of the queues: requests running; blocks free; first never scheduled; number arrived; height of the stack of
+# preempted requests; how many of these have not timed out; first whose total time may still run out.
+_N, _FREE, _HEAD, _ARRIVED, _HEIGHT, _STACKED, _EXPIRY = range(7)
+# What a scheduling decision sums up. _PADDED: tokens the linear kernels run over; _BATCH: requests in the batch.
+_TOKENS, _DECODES, _PADDED, _BATCH, _CONTEXT_SUM, _CONTEXT_MAX, _CHUNKS, _VICTIMS, _LONGEST = range(9)
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What bounds a batch.
+
+    Attributes:
+        blocks: KV-cache blocks that requests can use.
+        max_requests: max_num_seqs.
+        max_tokens: max_num_batched_tokens.
+    """
+
+    blocks: int
+    max_requests: int
+    max_tokens: int
+
+    @classmethod
+    def of_card(cls, scheduler: str, blocks: int, name: str, memory_gib: float, max_model_len: int) -> "Limits":
+        """The defaults of vLLM's API server.
+
+        v1: 8192 tokens and 1024 requests on a card of 70 GiB or more whose name has no "a100" (an A800 has none), else
+        2048 and 256. v0: 256 requests and padded tokens up to the model's length, at least 2048.
+        """
+        if scheduler == "v0":
+            return cls(blocks, 256, max(max_model_len, 2048))
+        if memory_gib >= 70 and "a100" not in name.lower():
+            return cls(blocks, 1024, 8192)
+        return cls(blocks, 256, 2048)
+
+
+@dataclass(frozen=True)
+class Run:
+    """What the simulated engine did.
+
+    Attributes:
+        first_scheduled_ns, first_token_ns, done_ns: [requests] from the start; -1 where it did not happen.
+        response_tokens, preemptions: [requests].
+        outcomes: [requests] index into `OUTCOMES`.
+        steps: [steps, 8] the step log: start and duration in ns, prefill and decode tokens, requests running and
+            waiting after scheduling, preemptions of the step, blocks in use after scheduling.
+    """
+
+    first_scheduled_ns: Ints
+    first_token_ns: Ints
+    done_ns: Ints
+    response_tokens: Ints
+    preemptions: Ints
+    outcomes: Ints
+    steps: Ints
+
+
+class NeverFitsError(UserError):
+    """A request can never be served within the limits."""
+
+
+def simulate(
+    scheduler: str,
+    arrival_ns: Ints,
+    prompt_tokens: Ints,
+    response_tokens: Ints,
+    limits: Limits,
+    times: StepTime,
+    timeout: str = "none",
+    timeout_ns: int = 0,
+) -> Run:
+    """Run every request through the simulated engine.
+
+    Args:
+        scheduler: "v1" or "v0".
+        arrival_ns: [requests] never decreasing.
+        prompt_tokens: [requests] at least 1.
+        response_tokens: [requests] at least 1; a response ends at exactly so many tokens.
+        limits: of the batch.
+        times: step times up to `limits.max_tokens` tokens and `limits.max_requests` requests.
+        timeout: "queue": a request that waited longer than `timeout_ns` for its first schedule is given up; "total":
+            one whose last token would come later than that after its arrival is; "none". Its end is noted at the
+            deadline; blocks of a running one are free at the next scheduling.
+        timeout_ns: the limit.
+
+    Raises:
+        NeverFitsError: a request can never be scheduled; names the first.
+        ValueError: the arguments do not belong together.
+    """
+    if scheduler not in SCHEDULERS or timeout not in TIMEOUTS:
+        raise ValueError(f"no such scheduler or timeout: {scheduler!r}, {timeout!r}")
+    arrival, prompt, response = (
+        np.ascontiguousarray(values, dtype=np.int64) for values in (arrival_ns, prompt_tokens, response_tokens)
+    )
+    if arrival.size and (np.diff(arrival, prepend=0).min() < 0 or min(prompt.min(), response.min()) < 1):
+        raise ValueError("arrivals must not decrease, and prompt and response have at least one token")
+    if times.linear_s.size <= max(limits.max_tokens, limits.max_requests) or times.head_s.size <= limits.max_requests:
+        raise ValueError("the step times do not reach the limits of the batch")
+    _check_fits(scheduler, prompt, response, limits)
+    graphs = np.array(GRAPH_SIZES, dtype=np.int64)
+    padded = np.arange(limits.max_requests + 1)
+    if scheduler == "v0":
+        inside = padded <= graphs[-1]
+        padded[inside] = graphs[np.searchsorted(graphs, padded[inside])]
+        padded = np.minimum(padded, times.linear_s.size - 1)
+    return Run(
+        *_compiled()(
+            scheduler == "v1",
+            arrival,
+            prompt,
+            response,
+            limits.blocks,
+            limits.max_requests,
+            limits.max_tokens,
+            int(limits.blocks * WATERMARK) if scheduler == "v0" else 0,
+            MAX_PADDINGS,
+            padded.astype(np.int64),
+            TIMEOUTS.index(timeout),
+            timeout_ns,
+            times.linear_s,
+            times.head_s,
+            times.attention,
+        )
+    )
+
+
+def _check_fits(scheduler: str, prompt: Ints, response: Ints, limits: Limits) -> None:
+    """Refuse what would wait for ever. A request's last token is never stored, so it needs one token less."""
+    reserve = max(int(limits.blocks * WATERMARK), 1) if scheduler == "v0" else 0
+    needed = -(-(prompt + response - 1) // BLOCK_TOKENS) + reserve
+    too_large = np.flatnonzero(needed > limits.blocks)
+    if too_large.size:
+        first = int(too_large[0])
+        raise NeverFitsError(
+            f"request {first}: {prompt[first]} prompt and {response[first]} response tokens need "
+            f"{needed[first]} blocks of KV cache; the engine has {limits.blocks}"
+        )
+    too_long = np.flatnonzero(prompt + response - 1 > limits.max_tokens)
+    if scheduler == "v0" and too_long.size:
+        first = int(too_long[0])
+        raise NeverFitsError(
+            f"request {first}: {prompt[first]} prompt and {response[first]} response tokens exceed the "
+            f"{limits.max_tokens} tokens of a step, and v0 computes a prompt in one step"
+        )
+
+
+_step_seconds = numba.njit(steptime.seconds)
+
+# What follows is compiled ---------------------------------------------------------------------------------------------
+
+
+@numba.njit
+def _preempt(
+    count: Ints, run: Ints, stack: Ints, state: Ints, computed: Ints, held: Ints, prefilling: Ints, preemptions: Ints
+) -> int:
+    """Take the last running request's blocks and put it in front of the waiting ones; it will be recomputed."""
+    count[_N] -= 1
+    victim = run[count[_N]]
+    count[_FREE] += held[victim]
+    held[victim] = 0
+    computed[victim] = 0
+    prefilling[victim] = 1
+    preemptions[victim] += 1
+    state[victim] = _PREEMPTED
+    stack[count[_HEIGHT]] = victim
+    count[_HEIGHT] += 1
+    count[_STACKED] += 1
+    return victim
+
+
+@numba.njit
+def _front(count: Ints, stack: Ints, state: Ints) -> int:
+    """The first waiting request, or -1. Requests on the stack that have timed out are dropped on the way."""
+    while count[_HEIGHT] > 0 and state[stack[count[_HEIGHT] - 1]] == _ENDED:
+        count[_HEIGHT] -= 1
+    if count[_HEIGHT] > 0:
+        return stack[count[_HEIGHT] - 1]
+    if count[_HEAD] < count[_ARRIVED]:
+        return count[_HEAD]
+    return -1
+
+
+@numba.njit
+def _admit(count: Ints, run: Ints, state: Ints, request: int) -> None:
+    """Move the first waiting request to the end of the running ones."""
+    if state[request] == _PREEMPTED:
+        count[_HEIGHT] -= 1
+        count[_STACKED] -= 1
+    else:
+        count[_HEAD] += 1
+    state[request] = _RUNS
+    run[count[_N]] = request
+    count[_N] += 1
+
+
+@numba.njit
+def _schedule_v1(
+    max_requests: int, max_tokens: int, count: Ints, batch: Ints, run: Ints, stack: Ints, state: Ints, computed: Ints,
+    held: Ints, chunk: Ints, prefilling: Ints, preemptions: Ints, prompt: Ints, produced: Ints,
+) -> float:  # fmt: skip
+    """Today: every running request first, then waiting ones, in one budget of tokens; prompts in chunks.
+
+    Returns the prefill work and fills `batch` and `chunk`.
+    """
+    budget = max_tokens
+    work = 0.0
+    place = 0
+    while place < count[_N] and budget > 0:
+        request = run[place]
+        place += 1
+        context = computed[request]
+        tokens = 1
+        if prefilling[request]:
+            tokens = min(prompt[request] + produced[request] - context, budget)
+        needed = (context + tokens + BLOCK_TOKENS - 1) // BLOCK_TOKENS - held[request]
+        itself = False
+        while needed > count[_FREE] and not itself:
+            victim = _preempt(count, run, stack, state, computed, held, prefilling, preemptions)
+            batch[_VICTIMS] += 1
+            itself = victim == request
+        if itself:
+            break
+        if needed > 0:
+            held[request] += needed
+            count[_FREE] -= needed
+        chunk[request] = tokens
+        budget -= tokens
+        batch[_BATCH] += 1
+        if prefilling[request]:
+            batch[_CHUNKS] += 1
+            batch[_TOKENS] += tokens
+            work += float(tokens) * context + 0.5 * tokens * (tokens + 58.0)
+        else:
+            batch[_DECODES] += 1
+            batch[_CONTEXT_SUM] += context + 1
+            batch[_CONTEXT_MAX] = max(batch[_CONTEXT_MAX], context + 1)
+    # None is admitted in a step that preempted.
+    while batch[_VICTIMS] == 0 and budget > 0 and count[_N] < max_requests:
+        request = _front(count, stack, state)
+        if request < 0:
+            break
+        whole = prompt[request] + produced[request]
+        # The whole prompt must fit although only a chunk of it may be computed (and held) now.
+        if (whole + BLOCK_TOKENS - 1) // BLOCK_TOKENS > count[_FREE]:
+            break
+        tokens = min(whole, budget)
+        _admit(count, run, state, request)
+        held[request] = (tokens + BLOCK_TOKENS - 1) // BLOCK_TOKENS
+        count[_FREE] -= held[request]
+        chunk[request] = tokens
+        budget -= tokens
+        batch[_BATCH] += 1
+        batch[_CHUNKS] += 1
+        batch[_TOKENS] += tokens
+        work += 0.5 * tokens * (tokens + 58.0)
+    batch[_PADDED] = batch[_TOKENS] + batch[_DECODES]
+    return work
+
+
+@numba.njit
+def _schedule_v0(
+    max_requests: int, max_tokens: int, watermark: int, max_paddings: int, padded: Ints, count: Ints, batch: Ints,
+    run: Ints, stack: Ints, state: Ints, computed: Ints, held: Ints, chunk: Ints, prefilling: Ints, preemptions: Ints,
+    prompt: Ints, produced: Ints,
+) -> float:  # fmt: skip
+    """Early 2024: whole prompts only, whenever one fits; else every running request decodes.
+
+    Returns the prefill work and fills `batch` and `chunk`.
+    """
+    work = 0.0
+    while count[_N] < max_requests:
+        request = _front(count, stack, state)
+        if request < 0:
+            break
+        tokens = prompt[request] + produced[request]
+        needed = (tokens + BLOCK_TOKENS - 1) // BLOCK_TOKENS
+        if count[_FREE] - needed < watermark:
+            break
+        # The batch is a matrix: every prompt is padded to the longest.
+        longest = max(batch[_LONGEST], tokens)
+        area = (batch[_BATCH] + 1) * longest
+        if area > max_tokens or area - batch[_TOKENS] - tokens > max_paddings:
+            break
+        _admit(count, run, state, request)
+        held[request] = needed
+        count[_FREE] -= needed
+        chunk[request] = tokens
+        batch[_LONGEST] = longest
+        batch[_PADDED] = area
+        batch[_BATCH] += 1
+        batch[_CHUNKS] += 1
+        batch[_TOKENS] += tokens
+        work += 0.5 * tokens * (tokens + 58.0)
+    if batch[_BATCH] > 0:
+        return work
+    place = 0
+    while place < count[_N]:
+        request = run[place]
+        place += 1
+        itself = False
+        # One block must be free even where the request still has room in its last one.
+        while count[_FREE] < 1 and not itself:
+            victim = _preempt(count, run, stack, state, computed, held, prefilling, preemptions)
+            batch[_VICTIMS] += 1
+            itself = victim == request
+        if itself:
+            break
+        context = computed[request] + 1
+        if context > held[request] * BLOCK_TOKENS:
+            held[request] += 1
+            count[_FREE] -= 1
+        chunk[request] = 1
+        batch[_DECODES] += 1
+        batch[_CONTEXT_SUM] += context
+        batch[_CONTEXT_MAX] = max(batch[_CONTEXT_MAX], context)
+    batch[_BATCH] = batch[_DECODES]
+    batch[_PADDED] = padded[batch[_DECODES]]
+    return work
+
+
+@numba.njit
+def _expire(
+    now: int, limit: int, count: Ints, run: Ints, state: Ints, held: Ints, arrival: Ints, done: Ints, outcomes: Ints
+) -> None:
+    """Give up every request whose total time ran out at `now` or before. Deadlines are in order of arrival."""
+    while count[_EXPIRY] < count[_ARRIVED] and arrival[count[_EXPIRY]] + limit <= now:
+        request = count[_EXPIRY]
+        count[_EXPIRY] += 1
+        if state[request] == _ENDED:
+            continue
+        if state[request] == _RUNS:
+            place = 0
+            while run[place] != request:
+                place += 1
+            count[_N] -= 1
+            for later in range(place, count[_N]):
+                run[later] = run[later + 1]
+            count[_FREE] += held[request]
+            held[request] = 0
+        elif state[request] == _PREEMPTED:
+            count[_STACKED] -= 1
+        else:
+            count[_HEAD] += 1
+        state[request] = _ENDED
+        done[request] = arrival[request] + limit
+        outcomes[request] = 1
+
+
+def _simulate(
+    is_v1: bool, arrival: Ints, prompt: Ints, response: Ints, blocks: int, max_requests: int, max_tokens: int,
+    watermark: int, max_paddings: int, padded: Ints, timeout: int, limit: int, linear_s: Any, head_s: Any,
+    attention: Any,
+) -> Any:  # fmt: skip
+    """The event loop; see `simulate`."""
+    requests = arrival.size
+    first_scheduled = np.full(requests, -1, np.int64)
+    first_token = np.full(requests, -1, np.int64)
+    done = np.full(requests, -1, np.int64)
+    produced = np.zeros(requests, np.int64)
+    preemptions = np.zeros(requests, np.int64)
+    outcomes = np.zeros(requests, np.int64)
+    state = np.zeros(requests, np.int64)
+    computed = np.zeros(requests, np.int64)
+    held = np.zeros(requests, np.int64)
+    chunk = np.zeros(requests, np.int64)
+    prefilling = np.ones(requests, np.int64)
+    run = np.zeros(max_requests + 1, np.int64)
+    stack = np.zeros(requests + 1, np.int64)
+    count = np.zeros(7, np.int64)
+    count[_FREE] = blocks
+    batch = np.zeros(9, np.int64)
+    log = np.empty((1024, 8), np.int64)
+    steps = 0
+    now = np.int64(0)
+    while True:
+        while count[_ARRIVED] < requests and arrival[count[_ARRIVED]] <= now:
+            count[_ARRIVED] += 1
+        if timeout == 1:
+            while count[_HEAD] < count[_ARRIVED] and now - arrival[count[_HEAD]] > limit:
+                request = count[_HEAD]
+                state[request] = _ENDED
+                done[request] = arrival[request] + limit
+                outcomes[request] = 1
+                count[_HEAD] += 1
+        elif timeout == 2:
+            _expire(now, limit, count, run, state, held, arrival, done, outcomes)
+        if count[_N] == 0 and count[_STACKED] == 0 and count[_HEAD] == count[_ARRIVED]:
+            if count[_ARRIVED] == requests:
+                break
+            now = arrival[count[_ARRIVED]]
+            continue
+
+        batch[:] = 0
+        if is_v1:
+            work = _schedule_v1(
+                max_requests, max_tokens, count, batch, run, stack, state, computed, held, chunk, prefilling,
+                preemptions, prompt, produced,
+            )  # fmt: skip
+        else:
+            work = _schedule_v0(
+                max_requests, max_tokens, watermark, max_paddings, padded, count, batch, run, stack, state, computed,
+                held, chunk, prefilling, preemptions, prompt, produced,
+            )  # fmt: skip
+        if batch[_BATCH] == 0:
+            # v0 alone: the only running request preempted itself. It is admitted at once, without a step.
+            continue
+        time_s = _step_seconds(
+            linear_s, head_s, attention, batch[_PADDED], batch[_BATCH], batch[_DECODES], batch[_CONTEXT_SUM],
+            batch[_CONTEXT_MAX], batch[_CHUNKS], work,
+        )  # fmt: skip
+        duration = max(np.int64(1), np.int64(np.floor(time_s * 1e9 + 0.5)))
+        if steps == log.shape[0]:
+            larger = np.empty((2 * steps, 8), np.int64)
+            larger[:steps] = log
+            log = larger
+        log[steps, START] = now
+        log[steps, DURATION] = duration
+        log[steps, PREFILL] = batch[_TOKENS]
+        log[steps, DECODE] = batch[_DECODES]
+        log[steps, RUNNING] = count[_N]
+        log[steps, WAITING] = count[_ARRIVED] - count[_HEAD] + count[_STACKED]
+        log[steps, PREEMPTED] = batch[_VICTIMS]
+        log[steps, USED] = blocks - count[_FREE]
+        steps += 1
+
+        end = now + duration
+        if timeout == 2:
+            # A token that comes after its request's deadline is not delivered.
+            while count[_ARRIVED] < requests and arrival[count[_ARRIVED]] <= end:
+                count[_ARRIVED] += 1
+            _expire(end - 1, limit, count, run, state, held, arrival, done, outcomes)
+        kept = 0
+        for place in range(count[_N]):
+            request = run[place]
+            tokens = chunk[request]
+            chunk[request] = 0
+            if tokens > 0:
+                if first_scheduled[request] < 0:
+                    first_scheduled[request] = now
+                computed[request] += tokens
+                if computed[request] == prompt[request] + produced[request]:
+                    prefilling[request] = 0
+                    produced[request] += 1
+                    if first_token[request] < 0:
+                        first_token[request] = end
+                    if produced[request] == response[request]:
+                        done[request] = end
+                        state[request] = _ENDED
+                        count[_FREE] += held[request]
+                        held[request] = 0
+                        continue
+            run[kept] = request
+            kept += 1
+        count[_N] = kept
+        now = end
+    return first_scheduled, first_token, done, produced, preemptions, outcomes, log[:steps].copy()
+
+
+@functools.cache
+def _compiled() -> Any:
+    """The event loop, compiled at its first use or taken from the cache."""
+    ints, floats, whole = numba.int64[::1], numba.float64[::1], numba.int64
+    signature = (
+        numba.boolean, ints, ints, ints, whole, whole, whole, whole, whole, ints, whole, whole, floats, floats, floats,
+    )  # fmt: skip
+    return compile_once(_simulate, signature, (Path(__file__), Path(steptime.__file__)))

@@ -1,0 +1,255 @@
+"""`burstbench serve simulate`: run a plan on the simulated engine. Nothing here is measured; run.json says so."""
+
+import argparse
+import platform
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numba
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+import burstbench
+from burstbench import contracts
+from burstbench.cli import add_settings
+from burstbench.errors import UserError
+from burstbench.files import read_json, sha256, write_json
+from burstbench.seeds import generator
+from burstbench.serve import capacity, responses, scheduler, steptime
+from burstbench.serve.gpus import Gpu, Model
+
+IDENTITY = ("experiment", "model", "gpu", "seed")
+_SIMULATOR_KEYS = ("scheduler", "host", "memory_utilization", "timeout", "response_lengths")
+
+
+class SimulationError(UserError):
+    """The plan or the settings cannot be simulated."""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the verb's options."""
+    add_settings(parser)
+    parser.add_argument("--plan", type=Path, required=True, help="plan.parquet of the cell")
+    parser.add_argument("--plan-record", type=Path, required=True, help="plan.json of the cell")
+    parser.add_argument("--replies", type=Path, required=True, help="replies.parquet of the prompt pool")
+    parser.add_argument("--requests", type=Path, required=True, help="requests.parquet to write")
+    parser.add_argument("--steps", type=Path, required=True, help="steps.parquet to write")
+    parser.add_argument("--run", dest="run_record", type=Path, required=True, help="run.json to write")
+
+
+def run(args: argparse.Namespace) -> None:
+    """Simulate one cell."""
+    simulate(args.settings, args.plan, args.plan_record, args.replies, args.requests, args.steps, args.run_record)
+
+
+def simulate(
+    settings: Mapping[str, Any],
+    plan_path: Path,
+    plan_record_path: Path,
+    replies_path: Path,
+    requests_path: Path,
+    steps_path: Path,
+    run_path: Path,
+) -> None:
+    """Run a plan on the simulated engine and write what became of it.
+
+    Args:
+        settings: experiment, model, gpu, seed, root_seed, model_row, gpu_row and simulator (engines.simulator of the
+            study).
+        plan_path: table of contract `plan`.
+        plan_record_path: plan.json, which names the same cell.
+        replies_path: table of contract `replies`.
+        requests_path: to write, contract `requests`.
+        steps_path: to write, contract `steps`.
+        run_path: to write, JSON: what the run was made with.
+
+    Raises:
+        SimulationError: the plan is another cell's, a prompt can never be served, or a setting is wrong.
+        CapacityError: the model does not fit on the GPU.
+        RowError: a row of models.yaml or gpus.yaml is wrong.
+    """
+    model = Model.of(settings["model_row"], settings["model"])
+    gpu = Gpu.of(settings["gpu_row"], settings["gpu"])
+    simulator = settings["simulator"]
+    _check_settings(simulator)
+    _check_identity(settings, plan_record_path)
+    kind, host, timeout = simulator["scheduler"], simulator["host"], simulator["timeout"]
+
+    count = capacity.blocks(settings["model_row"], settings["gpu_row"], simulator["memory_utilization"], kind)
+    usable = capacity.pool(count, kind)
+    limits = scheduler.Limits.of_card(kind, usable, gpu.name, gpu.memory_gib, model.max_model_len)
+    times = steptime.analytic(model, gpu, host, limits.max_tokens, limits.max_requests)
+
+    plan = contracts.PLAN.read(plan_path, ["request_id", "send_s", "prompt_tokens", "max_tokens"])
+    prompt = plan.column("prompt_tokens").to_numpy()
+    _check_prompts(plan_path, plan.column("request_id").to_numpy(), prompt, model)
+    replies = contracts.REPLIES.read(replies_path)
+    rng = generator(settings["root_seed"], "serve", *(settings[key] for key in IDENTITY), "responses")
+    natural = responses.draw(
+        simulator["response_lengths"],
+        prompt,
+        replies.column("request_tokens").to_numpy(),
+        replies.column("reply_tokens").to_numpy(),
+        rng,
+    )
+    allowed = np.minimum(plan.column("max_tokens").to_numpy(), model.max_model_len - prompt)
+    response = np.minimum(natural, allowed)
+    arrival_ns = np.rint(plan.column("send_s").to_numpy() * 1e9).astype(np.int64)
+
+    result = scheduler.simulate(
+        kind, arrival_ns, prompt, response, limits, times, timeout["kind"], round(timeout.get("seconds", 0) * 1e9)
+    )
+
+    contracts.REQUESTS.write(_requests(plan, arrival_ns, prompt, result), requests_path)
+    contracts.STEPS.write(_steps(result, usable), steps_path)
+    largest = int((result.steps[:, scheduler.PREFILL] + result.steps[:, scheduler.DECODE]).max(initial=0))
+    outcomes = np.bincount(result.outcomes, minlength=len(scheduler.OUTCOMES))
+    record = {
+        **{key: settings[key] for key in IDENTITY},
+        "engine": "simulator",
+        "simulated": True,
+        "hardware": f"simulated {gpu.name}",
+        "scheduler": kind,
+        "host": host,
+        "step_time": {
+            "kind": "analytic",
+            "linear_error": gpu.linear.error,
+            "decode_attention_error": gpu.attention.decode_error,
+            "prefill_attention_error": gpu.attention.prefill_error,
+            "attention_measured": gpu.attention_measured,
+            "statement": "mean absolute relative errors of the fits to kernel times of a 7b layer; carried to other "
+            "models by shape; near saturation small step errors grow, and latencies and failures there are good to a "
+            "factor, not to a percentage",
+        },
+        "capacity": {
+            "block_tokens": capacity.BLOCK_TOKENS,
+            "blocks": count,
+            "usable_blocks": usable,
+            "memory_utilization": simulator["memory_utilization"],
+            "reserved_gib": capacity.RESERVED_GIB[kind],
+            "kv_bytes_per_token": model.kv_bytes_per_token,
+            "weight_bytes": model.weight_bytes,
+        },
+        "limits": {
+            "max_num_seqs": limits.max_requests,
+            "max_num_batched_tokens": limits.max_tokens,
+            "max_model_len": model.max_model_len,
+        },
+        "timeout": dict(timeout),
+        "response_lengths": {
+            **simulator["response_lengths"],
+            "statement": "response lengths drawn, not generated",
+            **({"neighbours": responses.NEIGHBOURS} if simulator["response_lengths"]["kind"] == "empirical" else {}),
+            "mean_tokens": float(response.mean()) if response.size else None,
+            "cut_by_limit": int((natural > allowed).sum()),
+        },
+        "prefix_caching": False,
+        "root_seed": settings["root_seed"],
+        "gpu_row": dict(settings["gpu_row"]),
+        "model_row": dict(settings["model_row"]),
+        "inputs": {
+            "plan.parquet": sha256(plan_path),
+            "plan.json": sha256(plan_record_path),
+            "replies.parquet": sha256(replies_path),
+        },
+        "requests": len(prompt),
+        "steps": len(result.steps),
+        "preemptions": int(result.preemptions.sum()),
+        "outcomes": dict(zip(scheduler.OUTCOMES, outcomes.tolist(), strict=True)),
+        "warnings": steptime.validity(model, gpu, largest),
+        "versions": {
+            "burstbench": burstbench.__version__,
+            "numpy": np.__version__,
+            "numba": numba.__version__,
+            "python": platform.python_version(),
+        },
+    }
+    write_json(run_path, record)
+
+
+def _check_settings(simulator: Mapping[str, Any]) -> None:
+    """The study's schema has checked them already; a caller by hand gets the same sentences."""
+    for key in simulator:
+        if key not in _SIMULATOR_KEYS:
+            raise SimulationError(f"simulator: unknown key {key!r}; known here: {', '.join(_SIMULATOR_KEYS)}")
+    for key in _SIMULATOR_KEYS:
+        if key not in simulator:
+            raise SimulationError(f"simulator: key {key!r} is missing")
+    if simulator["scheduler"] not in scheduler.SCHEDULERS:
+        raise SimulationError(
+            f"simulator.scheduler: found {simulator['scheduler']!r}, expected one of {', '.join(scheduler.SCHEDULERS)}"
+        )
+    timeout = simulator["timeout"]
+    if timeout.get("kind") not in scheduler.TIMEOUTS:
+        raise SimulationError(
+            f"simulator.timeout.kind: found {timeout.get('kind')!r}, expected one of {', '.join(scheduler.TIMEOUTS)}"
+        )
+    if timeout["kind"] != "none" and not timeout.get("seconds", 0) > 0:
+        raise SimulationError(
+            f"simulator.timeout.seconds: found {timeout.get('seconds')!r}, expected a positive number"
+        )
+
+
+def _check_identity(settings: Mapping[str, Any], path: Path) -> None:
+    record = read_json(path)
+    for key in IDENTITY:
+        if record.get(key) != settings[key]:
+            raise SimulationError(f"{path}: {key}: found {record.get(key)!r}, expected {settings[key]!r}, this cell's")
+
+
+def _check_prompts(path: Path, request_ids: npt.NDArray[np.int64], prompt: npt.NDArray[np.int64], model: Model) -> None:
+    """Refuse a prompt that leaves no room for one token of response, as vLLM does.
+
+    Every shorter one fits: `capacity.blocks` has made sure that a request of the model's full length does.
+    """
+    long = np.flatnonzero(prompt >= model.max_model_len)
+    if long.size:
+        row = int(long[0])
+        raise SimulationError(
+            f"{path}: row {row} (request_id {request_ids[row]}): found a prompt of {prompt[row]} tokens, expected at "
+            f"most {model.max_model_len - 1}: {model.label} takes {model.max_model_len} tokens with the response; "
+            "it can never be served"
+        )
+
+
+def _happened(values: npt.NDArray[np.int64]) -> pa.Array:
+    """An Arrow array in which -1 is missing."""
+    return pa.array(values, pa.int64(), mask=values < 0)
+
+
+def _requests(
+    plan: pa.Table, arrival_ns: npt.NDArray[np.int64], prompt: npt.NDArray[np.int64], result: scheduler.Run
+) -> dict[str, Any]:
+    """Columns of contract `requests`. Nothing is late here: a request is sent when it is intended."""
+    names = pa.array(scheduler.OUTCOMES, pa.string())
+    return {
+        "request_id": plan.column("request_id"),
+        "intended_ns": arrival_ns,
+        "sent_ns": arrival_ns,
+        "first_scheduled_ns": _happened(result.first_scheduled_ns),
+        "first_token_ns": _happened(result.first_token_ns),
+        "done_ns": _happened(result.done_ns),
+        "prompt_tokens": prompt,
+        "response_tokens": result.response_tokens,
+        "preemptions": result.preemptions,
+        "outcome": names.take(pa.array(result.outcomes)),
+    }
+
+
+def _steps(result: scheduler.Run, usable: int) -> dict[str, Any]:
+    """Columns of contract `steps`. Memory of the GPU is not modelled: null."""
+    log = result.steps
+    return {
+        "step": np.arange(len(log)),
+        "start_ns": log[:, scheduler.START],
+        "duration_ns": log[:, scheduler.DURATION],
+        "prefill_tokens": log[:, scheduler.PREFILL],
+        "decode_tokens": log[:, scheduler.DECODE],
+        "running": log[:, scheduler.RUNNING],
+        "waiting": log[:, scheduler.WAITING],
+        "preempted": log[:, scheduler.PREEMPTED],
+        "kv_usage": log[:, scheduler.USED] / usable,
+        "gpu_memory_bytes": pa.nulls(len(log), pa.int64()),
+    }
