@@ -1,0 +1,325 @@
+"""Figs. 16 and 17: the mirrored runs over time, and the effect of varying α, β and θ."""
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.lines import Line2D
+
+from burstbench.contracts import SUMMARY, TIMELINE
+from burstbench.figures import style as looks
+from burstbench.figures.inputs import Artifact, Columns, Inputs, caption, distinct, in_order, size, where
+from burstbench.figures.style import Drawn, Style
+
+FIG16 = Artifact(
+    "fig16",
+    "Conversation and API streams mirrored from the trace: load and service over time",
+    {"mirror_conversation_timeline": TIMELINE, "mirror_api_timeline": TIMELINE},
+    {},
+    ("trace", "engine"),
+)
+FIG17 = Artifact(
+    "fig17",
+    "Effect of varying α, β and θ on latency, throughput and failures",
+    {"vary_alpha_summary": SUMMARY, "vary_beta_summary": SUMMARY, "vary_theta_summary": SUMMARY},
+    {},
+    ("engine",),
+)
+SMOOTH_S = 60.0  # Fig. 16 draws means over a minute: one 20-minute window of the trace, compressed
+# Column, label, scale factor, axis ("linear", "log"), weight of an interval in a mean over several.
+TIMELINE_ROWS = (
+    ("alpha", "α", 1.0, "linear", ""),
+    ("beta", "β (s)", 1.0, "log", ""),
+    ("kv_usage", "KV cache (%)", 100.0, "linear", ""),
+    ("latency_s", "latency (s)", 1.0, "log", "arrivals"),
+    ("throughput_tokens_per_s", "tokens/s", 1.0, "linear", ""),
+    ("failure_rate", "failed (%)", 100.0, "linear", "arrivals"),
+)
+VARIED = (("alpha", "α", "alpha"), ("beta", "β, scale (s)", "beta"), ("theta", "θ", "theta"))
+SUMMARY_ROWS = (  # metric, label, scale factor
+    ("latency_mean", "mean latency (s)", 1.0),
+    ("latency_p90", "p90 latency (s)", 1.0),
+    ("token_latency_mean", "latency per\ntoken (ms)", 1e3),
+    ("throughput_tokens", "throughput\n(tokens/s)", 1.0),
+    ("failure_rate", "failed (%)", 100.0),
+)
+
+
+def smooth(columns: Columns, name: str, weight: str, width_s: float) -> tuple[np.ndarray, np.ndarray]:
+    """Return the middle (s) and the mean of a column over windows of `width_s`.
+
+    A rate is weighted by the requests it rests on; an interval without a value weighs nothing, and a window in which
+    none has one is NaN.
+    """
+    window = np.floor(columns["time_s"] / width_s + 1e-9).astype(np.int64)
+    values = columns[name].astype(float)
+    weights = np.where(np.isnan(values), 0.0, columns[weight].astype(float) if weight else columns["width_s"])
+    count = int(window.max()) + 1 if len(window) else 0
+    total = np.bincount(window, weights, count)
+    summed = np.bincount(window, weights * np.nan_to_num(values), count)
+    mean = np.divide(summed, total, out=np.full(count, np.nan), where=total > 0)
+    return (np.arange(count) + 0.5) * width_s, mean
+
+
+def fig16(inputs: Inputs, style: Style) -> Drawn:
+    """Draw Fig. 16: six stacked panels for each stream, a colour and line per GPU, seeds thin and their mean thick."""
+    streams = [(experiment, inputs.read(f"mirror_{experiment}_timeline")) for experiment in ("conversation", "api")]
+    gpus = distinct(np.concatenate([rows["gpu"] for _, rows in streams]), ("a800", "a6000"))
+    models = distinct(np.concatenate([rows["model"] for _, rows in streams]))
+    figure, axes = looks.canvas(style, "double", 6.6, len(TIMELINE_ROWS), 2, sharex="col", sharey="row")
+    lists: dict[str, list] = {
+        name: [] for name in ("stream", "model", "gpu", "seed", "time_s", *(row[0] for row in TIMELINE_ROWS))
+    }
+    for column, (stream, rows) in enumerate(streams):
+        for gpu in gpus:
+            for model in models:
+                _stream(axes[:, column], where(rows, gpu=gpu, model=model), stream, model, gpu, gpus, style, lists)
+        _warmup(axes[:, column], rows, style)
+        looks.letter(axes[0, column], column, f"{style.service(stream).label} stream")
+        axes[-1, column].set_xlabel("time from the start of the run (s)")
+        axes[-1, column].set_xlim(0, float((rows["time_s"] + rows["width_s"]).max()) if size(rows) else 1)
+    for row, (name, text, _, scale, _) in enumerate(TIMELINE_ROWS):
+        panel = axes[row, 0]
+        panel.set_ylabel(text)
+        if scale == "log":
+            panel.set_yscale("log")
+        elif name in {"kv_usage", "failure_rate"}:
+            panel.set_ylim(-2, 102)
+            panel.set_yticks([0, 50, 100])
+        else:
+            panel.set_ylim(bottom=0)
+        panel.yaxis.set_major_formatter(looks.thousands)
+    figure.align_ylabels(axes[:, 0])
+    for panel in axes[2]:
+        panel.axhspan(30, 40, color=style.get("neutral"), alpha=0.25, linewidth=0, zorder=0)
+    handles: list = [
+        Line2D(
+            [],
+            [],
+            color=style.gpu(gpu, gpus).colour,
+            linestyle=style.gpu(gpu, gpus).line,
+            label=style.gpu(gpu, gpus).label,
+        )
+        for gpu in gpus
+    ]
+    handles.append(Line2D([], [], color="#555555", linewidth=0.5, alpha=0.6, label="single seeds"))
+    looks.legend(figure, handles)
+    seeds = distinct(np.concatenate([rows["seed"] for _, rows in streams]))
+    names = ", ".join(style.model(model, models).label for model in models)
+    requests = "; ".join(f"{stream} {int(rows['arrivals'].sum()):,}" for stream, rows in streams)
+    text = caption(
+        f"{names} under streams mirrored from the trace's conversation and API services: planned α and β, KV-cache use, "
+        f"latency of answered requests, tokens processed, and failures; means over {SMOOTH_S:g} s",
+        inputs.facts,
+        ("trace", "engine"),
+        "all requests; latency: answered ones, by when they were due",
+        f"{len(seeds)} seeds a line; requests: {requests}",
+        "Shaded: warm-up at the initial α and β; grey band: 30–40 % KV-cache use, the paper's warm-up target. Each window "
+        "of the average workday is compressed.",
+    )
+    return Drawn(figure, text, lists)
+
+
+def _stream(panels, rows, stream, model, gpu, gpus, style, lists) -> None:  # type: ignore[no-untyped-def]
+    """Draw one cell's seeds and their mean into the six panels of a column."""
+    look = style.gpu(gpu, gpus)
+    drawn: dict[int, dict[str, np.ndarray]] = {}
+    for seed in sorted(set(rows["seed"].tolist())):
+        one = in_order(where(rows, seed=seed), "time_s")
+        drawn[seed] = {
+            name: smooth(one, name, weight, SMOOTH_S)[1] * factor for name, _, factor, _, weight in TIMELINE_ROWS
+        }
+    if not drawn:
+        return
+    longest = max(len(values["alpha"]) for values in drawn.values())
+    x = (np.arange(longest) + 0.5) * SMOOTH_S
+    for place, (name, *_) in enumerate(TIMELINE_ROWS):
+        stack = np.full((len(drawn), longest), np.nan)
+        for index, values in enumerate(drawn.values()):
+            stack[index, : len(values[name])] = values[name]
+        known = ~np.isnan(stack)
+        mean = np.divide(
+            np.nansum(stack, axis=0), known.sum(axis=0), out=np.full(longest, np.nan), where=known.any(axis=0)
+        )
+        planned = name in {"alpha", "beta"}
+        if len(stack) > 1 and not planned:
+            panels[place].plot(x, stack.T, color=look.colour, linewidth=0.4, alpha=0.5)
+        panels[place].plot(
+            x,
+            mean,
+            color=look.colour,
+            linestyle=look.line,
+            linewidth=1.0,
+            drawstyle="steps-mid" if planned else "default",
+        )
+        for seed, values in [*drawn.items(), (0, None)]:
+            column = mean if values is None else values[name]
+            if place == 0:
+                for time, value in zip(x[: len(column)], column, strict=True):
+                    for key, entry in zip(lists, (stream, model, gpu, seed, float(time), float(value)), strict=False):
+                        lists[key].append(entry)
+            else:
+                lists[name].extend(float(value) for value in column)
+
+
+def _warmup(panels, rows: Columns, style: Style) -> None:  # type: ignore[no-untyped-def]
+    """Shade the warm-up phase."""
+    of = rows["phase"] == "warmup"
+    if of.any():
+        end = float((rows["time_s"] + rows["width_s"])[of].max())
+        for panel in panels:
+            panel.axvspan(0, end, color=style.get("shade"), linewidth=0, zorder=0)
+        panels[0].annotate(
+            "warm-up",
+            (end / 2, 1),
+            xycoords=("data", "axes fraction"),
+            xytext=(0, -1),
+            textcoords="offset points",
+            ha="center",
+            va="top",
+            fontsize=5.8,
+            color="#444444",
+        )
+
+
+def fig17(inputs: Inputs, style: Style) -> Drawn:
+    """Draw Fig. 17: a column per varied parameter; its value, then latency, throughput and failures, by step."""
+    tables = [inputs.read(f"vary_{name}_summary") for name, _, _ in VARIED]
+    pairs = sorted({pair for rows in tables for pair in zip(rows["model"], rows["gpu"], strict=True)}, key=_order)
+    models = distinct(np.array([model for model, _ in pairs], object))
+    gpus = distinct(np.array([gpu for _, gpu in pairs], object))
+    figure, axes = looks.canvas(
+        style,
+        "double",
+        6.3,
+        len(SUMMARY_ROWS) + 1,
+        3,
+        sharex="col",
+        sharey=False,
+        height_ratios=(0.75, *([1.0] * len(SUMMARY_ROWS))),
+    )
+    lists: dict[str, list] = {
+        name: []
+        for name in (
+            *("experiment", "varied", "model", "gpu", "phase", "step", "value", "metric", "unit"),
+            *("mean", "low", "high", "seeds"),
+        )
+    }
+    for column, ((varied, symbol, key), rows) in enumerate(zip(VARIED, tables, strict=True)):
+        for model, gpu in pairs:
+            cell = where(rows, model=model, gpu=gpu)
+            _lines(axes[:, column], cell, (varied, key), (model, gpu), (models, gpus), style, lists)
+        looks.letter(axes[0, column], column, f"varying {symbol.split(',')[0].split(' ')[0]}")
+        axes[0, column].set_ylabel(symbol)
+        axes[0, column].set_ylim(bottom=0)
+        axes[-1, column].set_xlabel("step of the variation")
+        _steps(axes[-1, column], rows)
+    for row, (_, text, _) in enumerate(SUMMARY_ROWS, start=1):
+        _same_limits(axes[row])
+        axes[row, 0].set_ylabel(text)
+        for panel in axes[row, 1:]:
+            panel.tick_params(labelleft=False)
+        for panel in axes[row]:
+            panel.yaxis.set_major_formatter(looks.thousands)
+    for column in range(3):
+        figure.align_ylabels(axes[:, column])
+    handles: list = []
+    for model, gpu in pairs:
+        look, server = style.model(model, models), style.gpu(gpu, gpus)
+        handles.append(
+            Line2D(
+                [],
+                [],
+                color=look.colour,
+                linestyle=server.line,
+                marker=look.marker,
+                markersize=3,
+                markerfacecolor=look.colour if server.filled else "#FFFFFF",
+                label=f"{look.label}, {server.label}",
+            )
+        )
+    looks.legend(figure, handles)
+    seeds = max((int(rows["seeds"].max()) for rows in tables if size(rows)), default=0)
+    text = caption(
+        "Effect of varying α (quadratic), β (linearly down) and θ (linearly up) step by step: the parameter's value, then "
+        "mean and 90th percentile of the request latency, latency per response token, tokens processed per second, and "
+        "share of failed requests",
+        inputs.facts,
+        ("engine",),
+        "requests by the step in which they were due; latencies of answered ones",
+        f"{seeds} seeds a point",
+        "W: the warm-up before. Bars: 95 % bootstrap interval over the seeds"
+        + (", with two seeds no more than their range." if seeds == 2 else "."),
+    )
+    return Drawn(figure, text, lists)
+
+
+def _order(pair: tuple[str, str]) -> tuple[str, int, str]:
+    model, gpu = pair
+    known = ("llama-2-7b-chat", "llama-2-13b-chat")
+    return ("", known.index(model), gpu) if model in known else (model, 0, gpu)
+
+
+def _lines(panels, cell, varied, pair, names, style, lists) -> None:  # type: ignore[no-untyped-def]
+    """Draw one model and GPU into the panels of one column, warm-up mark included."""
+    (experiment, key), (model, gpu), (models, gpus) = varied, pair, names
+    look, server = style.model(model, models), style.gpu(gpu, gpus)
+    paint = {
+        "color": look.colour,
+        "marker": look.marker,
+        "markersize": 2.6,
+        "markeredgewidth": 0.7,
+        "markerfacecolor": look.colour if server.filled else "#FFFFFF",
+        "linewidth": 0.9,
+    }
+    for place, (metric, _, factor) in enumerate((("", "", 1.0), *SUMMARY_ROWS)):
+        rows = where(cell, metric=metric or SUMMARY_ROWS[0][0])
+        warm = where(rows, phase="warmup", step=-1)
+        steps = in_order({name: values[rows["step"] >= 0] for name, values in rows.items()}, "step")
+        for part, line in ((warm, "none"), (steps, server.line)):
+            if not size(part):
+                continue
+            x = part["step"] if line != "none" else np.full(size(part), -1.5)
+            y = (part["mean"] if metric else part[key]) * factor
+            panels[place].plot(x, y, linestyle=line, **paint)
+            if metric:
+                for at, low, high in zip(x, part["low"] * factor, part["high"] * factor, strict=True):
+                    panels[place].plot([at, at], [low, high], color=look.colour, linewidth=0.7, alpha=0.7)
+                _numbers(lists, part, experiment, key, model, gpu)
+
+
+def _numbers(lists: dict[str, list], part: Columns, experiment: str, key: str, model: str, gpu: str) -> None:
+    for index in range(size(part)):
+        values = (
+            f"vary_{experiment}",
+            key,
+            model,
+            gpu,
+            part["phase"][index],
+            int(part["step"][index]),
+            float(part[key][index]),
+            part["metric"][index],
+            part["unit"][index],
+            float(part["mean"][index]),
+            float(part["low"][index]),
+            float(part["high"][index]),
+            int(part["seeds"][index]),
+        )
+        for name, value in zip(lists, values, strict=True):
+            lists[name].append(value)
+
+
+def _steps(panel: Axes, rows: Columns) -> None:
+    """Label the steps, and W for the warm-up."""
+    steps = sorted({int(step) for step in rows["step"] if step >= 0})
+    shown = steps[:: max(1, len(steps) // 6)]
+    panel.set_xticks([-1.5, *shown], ["W", *map(str, shown)])
+    panel.set_xlim(-2.3, (steps[-1] if steps else 0) + 0.6)
+
+
+def _same_limits(panels: np.ndarray) -> None:
+    """Give the panels of a row one axis from 0 to above the highest."""
+    top = max(panel.get_ylim()[1] for panel in panels)
+    for panel in panels:
+        panel.set_ylim(-0.03 * top, top)
+
+
+FIGURES = ((FIG16, fig16), (FIG17, fig17))
