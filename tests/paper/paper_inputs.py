@@ -78,7 +78,7 @@ def drawing(number: int) -> str:
     )
     return (
         f'<?xml version="1.0" encoding="utf-8"?>\n<svg xmlns="http://www.w3.org/2000/svg" width="{width}pt" '
-        f'height="{height}pt" viewBox="0 0 {width} {height}"><rect width="100%" height="100%" fill="#fff"/>{bars}</svg>\n'
+        f'height="{height}pt" viewBox="0 0 {width} {height}">{bars}</svg>\n'
     )
 
 

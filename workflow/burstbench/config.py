@@ -209,14 +209,14 @@ def _semantics(config: dict[str, Any], files: Sequence[Path], folder: Path) -> l
             try:
                 blocks(models[model], gpus[gpu], utilization)
             except UserError as error:
-                problem(["gpus", place], str(error))
+                problem(["gpus", place], f"{error} (memory_utilization {utilization:g})")
     for name, experiment in config["experiments"].items():
         for key, of in (("models", config["models"]), ("gpus", config["gpus"])):
             for position, value in enumerate(experiment.get(key, [])):
                 if value not in of and value not in (models if key == "models" else gpus):
                     known(["experiments", name, key, position], value, of, f"{key}.yaml")
         try:
-            validate_phases(experiment["phases"])
+            validate_phases(experiment["phases"], prompt_max_tokens=config["prompts"]["max_tokens"])
         except UserError as error:
             problem(["experiments", name, "phases"], str(error))
     for cell in cells(config):

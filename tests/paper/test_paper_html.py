@@ -1,0 +1,201 @@
+import base64
+import csv
+import json
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+from paper_inputs import FACTS, drawing, options, scorecard_rows, write_study
+
+from burstbench.cli import main
+from burstbench.errors import UserError
+from burstbench.paper import document as documents
+from burstbench.paper import html
+
+TEMPLATE = Path(__file__).parents[2] / "workflow" / "report" / "report.html.j2"
+VOID = {"meta", "link", "img", "input", "br", "wbr", "hr"}
+
+
+class Page(HTMLParser):
+    """Checks that every element is closed in order, and keeps what the tests ask for."""
+
+    def __init__(self, text):
+        super().__init__()
+        self.open, self.errors, self.ids, self.elements, self.text = [], [], [], [], []
+        self.feed(text)
+        self.close()
+        self.errors += [f"<{tag}> is not closed" for tag in self.open]
+
+    def handle_starttag(self, tag, attributes):
+        values = dict(attributes)
+        self.elements.append((tag, values))
+        if "id" in values:
+            self.ids.append(values["id"])
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_endtag(self, tag):
+        if not self.open or self.open.pop() != tag:
+            self.errors.append(f"</{tag}> at {self.getpos()}")
+
+    def handle_data(self, data):
+        if not self.open or self.open[-1] not in {"script", "style"}:
+            self.text.append(data)
+
+    def all(self, tag):
+        return [values for name, values in self.elements if name == tag]
+
+
+@pytest.fixture(scope="module")
+def study(tmp_path_factory):
+    return write_study(tmp_path_factory.mktemp("study"))
+
+
+@pytest.fixture(scope="module")
+def source(study, tmp_path_factory):
+    out = tmp_path_factory.mktemp("page") / "report.html"
+    main(["paper", "html", "--template", str(TEMPLATE), *options(study, out)])
+    return out.read_text(encoding="utf-8")
+
+
+@pytest.fixture(scope="module")
+def page(source):
+    return Page(source)
+
+
+def collect(study, **changes):
+    values = {name: study[name] for name in ("figures", "tables", "scorecard", "parameters", "check")}
+    return documents.collect(**{**values, "facts": FACTS, **changes})
+
+
+def decode(address):
+    head, data = address.split(",", 1)
+    assert head.endswith(";base64")
+    return base64.b64decode(data).decode("utf-8")
+
+
+def test_the_page_is_well_formed(page):
+    assert page.errors == []
+    assert len(page.ids) == len(set(page.ids))
+
+
+def test_it_asks_the_network_for_nothing(page, source):
+    for tag, values in page.elements:
+        for name in ("src", "srcset", "data", "poster", "action"):
+            assert values.get(name, "data:").startswith("data:"), (tag, values)
+    for values in page.all("link"):
+        assert values["href"].startswith("data:")
+    policy = next(v["content"] for v in page.all("meta") if v.get("http-equiv") == "Content-Security-Policy")
+    assert "default-src 'none'" in policy
+    for style in re.findall(r"<style>(.*?)</style>", source, re.DOTALL):
+        assert "url(" not in style
+        assert "@import" not in style
+    script = source[source.rindex("<script>") :]
+    assert not re.search(r"fetch\(|XMLHttpRequest|import\(|WebSocket", script)
+
+
+def test_every_link_within_the_page_leads_somewhere(page):
+    for values in page.all("a"):
+        if values["href"].startswith("#"):
+            assert values["href"][1:] in page.ids
+
+
+def test_all_figures_tables_and_claims_are_there(page):
+    wanted = {f"fig{number:02}" for number in range(1, 18)} | {"table1", "table2", "table3"}
+    wanted |= {f"claim{number}" for number in range(1, 20)}
+    assert wanted <= set(page.ids)
+    text = " ".join(" ".join(page.text).split())
+    for row in scorecard_rows():
+        assert row["measured"] in text
+
+
+def test_pictures_are_the_files_and_have_alternatives(page):
+    pictures = [values for values in page.all("img") if values["src"] != "data:,"]
+    assert [decode(values["src"]) for values in pictures] == [drawing(number) for number in range(1, 18)]
+    for number, values in enumerate(pictures, 1):
+        assert values["alt"].startswith(f"Figure {number}: Drawing {number} & <its> title")
+
+
+def test_every_table_can_be_saved(page, study):
+    saved = {values["download"]: values["href"] for values in page.all("a") if "download" in values}
+    rows = list(csv.reader(decode(saved["fig09.csv"]).splitlines()))
+    assert rows == [["hour", "requests"], ["0", "9"], ["1", "18"]]
+    assert decode(saved["scorecard.csv"]) == study["scorecard"].read_text(encoding="utf-8")
+    assert decode(saved["check.csv"]) == study["check"].read_text(encoding="utf-8")
+    assert json.loads(decode(saved["parameters.json"]))["study"] == "trial"
+    assert {f"fig{number:02}.csv" for number in range(1, 18)} | {"table1.csv", "table2.csv", "table3.csv"} <= set(saved)
+
+
+def test_texts_are_escaped(source):
+    assert "<its>" not in source
+    assert "<models>" not in source
+
+
+def test_what_is_not_real_is_marked(page, study, tmp_path):
+    assert "This study rests on a statistical twin of the trace" in " ".join(page.text)
+    out = tmp_path / "real.html"
+    html.render(collect(study, facts={**FACTS, "trace": "real", "engine": "vllm"}, check=None), TEMPLATE, out)
+    text = " ".join(Page(out.read_text(encoding="utf-8")).text)
+    assert "statistical twin" not in text
+    assert "simulated engine" not in text
+    assert "No comparison with published numbers was made" in text
+
+
+def test_the_same_study_gives_the_same_bytes(study, source, tmp_path):
+    out = tmp_path / "again.html"
+    main(["paper", "html", "--template", str(TEMPLATE), *options(study, out)])
+    assert out.read_text(encoding="utf-8") == source
+
+
+def test_landmarks_and_controls_have_names(page):
+    tags = [tag for tag, _ in page.elements]
+    for landmark in ("header", "nav", "main", "footer", "dialog"):
+        assert tags.count(landmark) == 1
+    for tag, values in page.elements:
+        if values.get("tabindex") == "0" or tag in {"nav", "dialog", "section"}:
+            assert values.get("aria-label") or values.get("aria-labelledby"), (tag, values)
+        if "aria-labelledby" in values:
+            assert values["aria-labelledby"] in page.ids
+    assert tags.count("h1") == 1
+
+
+def luminance(colour):
+    parts = [int(colour[place : place + 2], 16) / 255 for place in (1, 3, 5)]
+    linear = [part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in parts]
+    return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
+def test_letters_stand_out_from_their_ground(source, theme):
+    block = re.search(r":root \{(.*?)\}" if theme == "light" else r'"dark"\] \{(.*?)\}', source, re.DOTALL)[1]
+    colour = dict(re.findall(r"--([\w-]+): (#[0-9a-f]{6})", block))
+    pairs = [(ink, ground) for ink in ("ink", "soft", "link") for ground in ("page", "card", "tint")]
+    pairs += [(name, f"{name}-fill") for name in ("good", "bad", "made", "none", "mix")] + [("badge-ink", "badge")]
+    for ink, ground in pairs:
+        light, dark = sorted((luminance(colour[ink]), luminance(colour[ground])), reverse=True)
+        assert (light + 0.05) / (dark + 0.05) >= 4.5, (theme, ink, ground)
+
+
+def test_a_wrong_template_is_named(study, tmp_path):
+    template = tmp_path / "page.j2"
+    template.write_text("{{ nothing.like.this }}", encoding="utf-8")
+    with pytest.raises(UserError, match=r"page\.j2.*'nothing' is undefined"):
+        html.render(collect(study), template, tmp_path / "page.html")
+    with pytest.raises(UserError, match="no such file"):
+        html.render(collect(study), tmp_path / "none.j2", tmp_path / "page.html")
+
+
+def test_provenance_names_every_file_and_what_it_was_made_from(study, tmp_path):
+    page = tmp_path / "report.html"
+    page.write_text("page", encoding="utf-8")
+    out = tmp_path / "provenance.json"
+    main(["paper", "provenance", *options(study, out), "--artifact", str(page)])
+    record = json.loads(out.read_text(encoding="utf-8"))
+    assert len(record["artifacts"]) == 17 * 3 + 3 * 2 + 1
+    made = record["artifacts"][str(study["figures"] / "fig05.csv")]
+    assert [source["path"] for source in made["inputs"]] == ["results/trial/characterise/fig05.parquet"]
+    whole = record["artifacts"][str(page)]
+    assert len(whole["inputs"]) == 17 * 3 + 3 * 2 + 3 + 1  # figures, tables; scorecard, check, parameters; one run
+    assert {source["name"] for source in whole["inputs"]} >= {"fig01", "table3", "scorecard", "parameters", "run"}
+    assert record["software"]["python"].count(".") == 2

@@ -1,0 +1,183 @@
+"""A slow scheduler in plain Python, written after vLLM's own lists and loops, to compare the compiled one with."""
+
+import math
+from collections import deque
+from dataclasses import dataclass, field
+
+BLOCK = 16
+GRAPHS = [1, 2, 4] + [8 * k for k in range(1, 33)]
+
+
+@dataclass
+class Request:
+    number: int
+    arrival: int
+    prompt: int
+    response: int
+    outputs: int = 0
+    computed: int = 0
+    blocks: list = field(default_factory=list)
+    status: str = "waiting"
+    decoding: bool = False
+    first_scheduled: int = -1
+    first_token: int = -1
+    done: int = -1
+    outcome: str = ""
+    preemptions: int = 0
+
+    @property
+    def tokens(self):
+        return self.prompt + self.outputs
+
+
+class Engine:
+    """One engine with named blocks. `duration_ns(tokens, requests, contexts, chunks)` is the step-time model."""
+
+    def __init__(self, kind, blocks, max_requests, max_tokens, duration_ns, timeout, limit):
+        self.kind, self.max_requests, self.max_tokens = kind, max_requests, max_tokens
+        self.total, self.free = blocks, list(range(blocks))
+        self.duration_ns, self.timeout, self.limit = duration_ns, timeout, limit
+        self.waiting, self.running, self.steps = deque(), [], []
+
+    def grow(self, request, tokens):
+        """Give the request blocks for so many tokens, or nothing at all."""
+        missing = math.ceil(tokens / BLOCK) - len(request.blocks)
+        if missing > len(self.free):
+            return False
+        request.blocks += [self.free.pop() for _ in range(missing)]
+        return True
+
+    def release(self, request):
+        self.free += request.blocks
+        request.blocks = []
+
+    def preempt(self):
+        victim = self.running.pop()
+        self.release(victim)
+        victim.computed, victim.decoding, victim.status = 0, False, "waiting"
+        victim.preemptions += 1
+        self.waiting.appendleft(victim)
+        return victim
+
+    def schedule_v1(self):
+        budget, scheduled, preempted = self.max_tokens, [], 0
+        position = 0
+        while position < len(self.running) and budget:
+            request = self.running[position]
+            tokens = min(request.tokens - request.computed, budget)
+            while not (placed := self.grow(request, request.computed + tokens)):
+                preempted += 1
+                if self.preempt() is request:
+                    break
+            if not placed:
+                break
+            scheduled.append((request, tokens))
+            budget -= tokens
+            position += 1
+        while not preempted and self.waiting and budget and len(self.running) < self.max_requests:
+            request = self.waiting[0]
+            if math.ceil(request.tokens / BLOCK) > len(self.free):
+                break
+            tokens = min(request.tokens, budget)
+            assert self.grow(request, tokens)
+            self.running.append(self.waiting.popleft())
+            request.status = "running"
+            scheduled.append((request, tokens))
+            budget -= tokens
+        return scheduled, preempted, sum(tokens for _, tokens in scheduled)
+
+    def schedule_v0(self):
+        scheduled, lengths = [], []
+        while self.waiting and len(self.running) < self.max_requests:
+            request = self.waiting[0]
+            if len(self.free) - math.ceil(request.tokens / BLOCK) < int(0.01 * self.total):
+                break
+            padded = (len(lengths) + 1) * max([*lengths, request.tokens])
+            if padded > self.max_tokens or padded - sum(lengths) - request.tokens > 256:
+                break
+            lengths.append(request.tokens)
+            assert self.grow(request, request.tokens)
+            self.running.append(self.waiting.popleft())
+            request.status = "running"
+            scheduled.append((request, request.tokens))
+        if scheduled:
+            return scheduled, 0, len(lengths) * max(lengths)
+        self.running.sort(key=lambda request: request.number)
+        kept, preempted = [], 0
+        while self.running:
+            request = self.running.pop(0)
+            while not self.free:
+                preempted += 1
+                if not self.running:
+                    self.running.append(request)
+                    self.preempt()
+                    request = None
+                    break
+                self.preempt()
+            if request is None:
+                break
+            assert self.grow(request, request.computed + 1)
+            kept.append(request)
+        self.running = kept
+        count = len(kept)
+        padded = next((size for size in GRAPHS if size >= count), count)
+        return [(request, 1) for request in kept], preempted, padded
+
+    def give_up(self, request):
+        request.status, request.outcome, request.done = "ended", "timeout", request.arrival + self.limit
+        self.release(request)
+        if request in self.running:
+            self.running.remove(request)
+        else:
+            self.waiting.remove(request)
+
+    def run(self, requests):
+        coming, now = deque(requests), 0
+        while True:
+            while coming and coming[0].arrival <= now:
+                self.waiting.append(coming.popleft())
+            for request in [*self.waiting, *self.running]:
+                queued = request.first_scheduled < 0 and now > request.arrival + self.limit
+                if (self.timeout == "queue" and queued) or (
+                    self.timeout == "total" and now >= request.arrival + self.limit
+                ):
+                    self.give_up(request)
+            if not self.waiting and not self.running:
+                if not coming:
+                    return
+                now = coming[0].arrival
+                continue
+            scheduled, preempted, width = self.schedule_v1() if self.kind == "v1" else self.schedule_v0()
+            if not scheduled:
+                continue
+            contexts = [request.computed + 1 for request, _ in scheduled if request.decoding]
+            chunks = [(tokens, request.computed) for request, tokens in scheduled if not request.decoding]
+            duration = self.duration_ns(width, len(scheduled), contexts, chunks)
+            used = self.total - len(self.free)
+            prefill = sum(tokens for tokens, _ in chunks)
+            self.steps.append(
+                (now, duration, prefill, len(contexts), len(self.running), len(self.waiting), preempted, used)
+            )
+            start, now = now, now + duration
+            for request, _ in scheduled:
+                if request.first_scheduled < 0:
+                    request.first_scheduled = start
+            while self.timeout == "total" and coming and coming[0].arrival <= now:
+                self.waiting.append(coming.popleft())
+            for request in [*self.waiting, *self.running]:
+                if self.timeout == "total" and now > request.arrival + self.limit:
+                    self.give_up(request)
+            for request, tokens in scheduled:
+                if request.status == "ended":
+                    continue
+                request.computed += tokens
+                if request.computed < request.tokens:
+                    continue
+                request.decoding = True
+                request.outputs += 1
+                if request.first_token < 0:
+                    request.first_token = now
+                if request.outputs == request.response:
+                    request.done, request.outcome, request.status = now, "ok", "ended"
+                    self.release(request)
+                    self.running.remove(request)
