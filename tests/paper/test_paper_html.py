@@ -6,12 +6,11 @@ from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
-from paper_inputs import FACTS, drawing, options, scorecard_rows, write_study
-
 from burstbench.cli import main
 from burstbench.errors import UserError
 from burstbench.paper import document as documents
 from burstbench.paper import html
+from paper_inputs import FACTS, drawing, options, scorecard_rows, write_study
 
 TEMPLATE = Path(__file__).parents[2] / "workflow" / "report" / "report.html.j2"
 VOID = {"meta", "link", "img", "input", "br", "wbr", "hr"}

@@ -4,12 +4,11 @@ import sys
 from pathlib import Path
 
 import pytest
-from paper_inputs import FACTS, PARAMETERS, options, scorecard_rows, write_study
-from pypdf import PdfReader
-
 from burstbench.errors import UserError
 from burstbench.paper import document as documents
 from burstbench.paper import pdf
+from paper_inputs import FACTS, PARAMETERS, options, scorecard_rows, write_study
+from pypdf import PdfReader
 
 TEMPLATE = Path(__file__).parents[2] / "workflow" / "report" / "paper.typ"
 

@@ -40,6 +40,7 @@ ROOMS: dict[str, dict[str, str]] = {
         "scorecard": "test the paper's claims on the study's tables",
         "pdf": "typeset the paper",
         "html": "make the web page",
+        "provenance": "record what every artifact was made from",
     },
 }
 

@@ -289,19 +289,9 @@ def _flow(value: Any) -> str:
     return value if isinstance(value, str) else json.dumps(value)
 
 
-def artifacts(document: Document) -> dict[str, dict[str, Any]]:
-    """Return every file of the figures and tables with its checksum and what it was made from.
-
-    Returns:
-        By path: `sha256`, `inputs` (list of name, path, sha256) and `marks` (labels of what is not real).
-    """
-    labels = [label for label, _ in document.marks]
-    result: dict[str, dict[str, Any]] = {}
-    for exhibit in (*document.figures, *document.tables):
-        inputs = [vars(source) for source in exhibit.inputs]
-        for path in exhibit.files.values():
-            result[str(path)] = {"sha256": sha256(path), "inputs": inputs, "marks": labels}
-    return result
+def run_records(document: Document) -> list[Artifact]:
+    """Return the run records as artifacts."""
+    return [Artifact("run", run["path"], run["sha256"]) for run in document.runs]
 
 
 def as_data(document: Document) -> dict[str, Any]:
@@ -318,7 +308,7 @@ def as_data(document: Document) -> dict[str, Any]:
             names = used.setdefault((source.path, source.sha256), [])
             if _short(exhibit) not in names:
                 names.append(_short(exhibit))
-    for source in document.sources:
+    for source in (*document.sources, *run_records(document)):
         used.setdefault((source.path, source.sha256), []).append(source.name)
     return {
         "facts": document.facts,

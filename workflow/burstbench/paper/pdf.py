@@ -54,7 +54,7 @@ def typeset(document: documents.Document, template: Path, out: Path) -> None:
                 root=root,
                 font_paths=_fonts(),
                 ignore_system_fonts=True,
-                pdf_standards=["ua-1"],
+                pdf_standards=["ua-1"],  # type: ignore[list-item]  # the stub's list of standards is an old one
             )
         except typst.TypstError as error:
             hints = "; ".join(getattr(error, "hints", None) or [])
