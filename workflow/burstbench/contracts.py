@@ -303,7 +303,12 @@ TRACE_CHECK = Contract(
         label("unit", "unit of both values"),
         real("published", "as `unit`", "the published value"),
         real("found", "as `unit`", "the trace's value"),
-        real("error", "1", "relative error (found - published) / published; a difference where `unit` is '1'"),
+        real(
+            "error",
+            "1",
+            "relative error (found - published) / published; a difference where `unit` is '1'; null where published is 0",
+            nullable=True,
+        ),
         real("reading_error", "as `unit`", "how exactly the published value could be read", 0),
         yes("clipped", "whether the published value is a lower limit only"),
     ),
@@ -566,9 +571,9 @@ DAILY_FAILURES = Contract(
 
 POOL_INDEX = Contract(
     "pool_index",
-    "The prompts of the pool, longest first among equals by prompt_id: a prompt serves every length up to its own.",
+    "The prompts of the pool by length, equals by prompt_id: a prompt serves every length up to its own, cut to it.",
     (
-        whole("tokens", "tokens", "token count of the whole dialogue", 1),
+        whole("tokens", "tokens", "tokens of the dialogue, cut to the study's max_tokens", 1),
         whole("prompt_id", "1", "row of pool.arrow"),
     ),
     ascending="tokens",
@@ -576,7 +581,7 @@ POOL_INDEX = Contract(
 )
 REPLIES = Contract(
     "replies",
-    "Real dialogues' turns: tokens of what was asked (the dialogue so far) and of the reply that followed.",
+    "Real dialogues' turns: tokens of what was asked (that turn alone) and of the reply that followed.",
     (
         whole("request_tokens", "tokens", "tokens of the human turn", 1),
         whole("reply_tokens", "tokens", "tokens of the assistant's reply", 1),

@@ -1,0 +1,294 @@
+"""When the twin's requests arrive: from totals to days, to hours, to 20-minute windows, to seconds.
+
+What is published decides as far as it goes; what nobody published stands in `Assumptions`.
+"""
+
+from dataclasses import dataclass
+from datetime import date, timedelta
+
+import numpy as np
+from numpy.typing import NDArray
+
+from burstbench.trace.published import FIRST_DAY, STREAMS, Floats, Published, PublishedError, Stream
+
+Ints = NDArray[np.int64]
+Bools = NDArray[np.bool_]
+
+HOUR_S = 3600
+DAY_S = 86400
+WINDOW_S = 1200
+
+
+@dataclass(frozen=True)
+class Assumptions:
+    """What no publication says about the arrivals of a service.
+
+    Attributes:
+        hour_spread: standard deviation of the logarithm of an hour's requests about its day and its hour of day.
+        hour_memory: autocorrelation of that from one hour to the next.
+        half_active: requests a day at which half of the hours see requests; 0 if all always do.
+        active_slope: how fast that share grows with the logarithm of the requests a day.
+        window_evenness: concentration of the (Dirichlet) shares that an hour's three windows take.
+        alpha: median shape of the Gamma gaps.
+        alpha_spread: standard deviation of log(alpha) over the windows.
+        alpha_memory: autocorrelation of log(alpha) from one window to the next.
+    """
+
+    hour_spread: float
+    hour_memory: float
+    half_active: float
+    active_slope: float
+    window_evenness: float
+    alpha: float
+    alpha_spread: float
+    alpha_memory: float
+
+
+# Conversations are people, many and independent; the API is a few programs, each of which runs for a while. The values
+# of alpha, and how many hours the API is idle, are chosen so that the gaps of the whole trace come out near the
+# published ones (share of repeated timestamps, standard deviation, quantiles).
+ASSUMPTIONS = {
+    "conversation": Assumptions(0.2, 0.5, 0.0, 0.0, 60.0, 0.8, 0.25, 0.7),
+    "api": Assumptions(1.0, 0.8, 300.0, 0.45, 6.0, 0.35, 0.6, 0.8),
+}
+
+
+def cell_totals(published: Published) -> dict[Stream, int]:
+    """Return the requests of each service and model, exact.
+
+    The totals by model and by service leave one number free, x, the conversations with ChatGPT:
+    GPT-4 conversations = C - x, ChatGPT API = M - x, GPT-4 API = A - M + x. The paper gives all four in thousands.
+    Read as rounded, they contradict the totals; read as cut off, x lies within a hundred or so. Its middle is taken.
+
+    Raises:
+        PublishedError: the totals and the cells contradict each other.
+    """
+    conversation = published.count("requests", "conversation")
+    api = published.count("requests", "api")
+    chatgpt = published.count("requests", "ChatGPT")
+    bounds = {stream: published.truncated("requests", " ".join(stream)) for stream in STREAMS}
+    own = bounds["conversation", "ChatGPT"]
+    other_model = bounds["conversation", "GPT-4"]
+    other_service = bounds["api", "ChatGPT"]
+    neither = bounds["api", "GPT-4"]
+    low = max(own[0], conversation - other_model[1], chatgpt - other_service[1], neither[0] - api + chatgpt)
+    high = min(own[1], conversation - other_model[0], chatgpt - other_service[0], neither[1] - api + chatgpt)
+    if low > high:
+        raise PublishedError("moments.csv: the requests by service and model contradict the totals")
+    x = (low + high) // 2
+    return dict(zip(STREAMS, (x, conversation - x, chatgpt - x, api - chatgpt + x), strict=True))
+
+
+def daily_requests(
+    published: Published, totals: dict[Stream, int], start: date, days: int, rng: np.random.Generator
+) -> dict[Stream, Floats]:
+    """Return each stream's requests by day, in the proportions of the published calendar.
+
+    Published days keep their value, days that are not published borrow that of a published day of the same weekday
+    (not one that the colour bar clipped). What is missing to the stream's total goes to the clipped days, which are
+    known to be at least that large, in uneven parts; a stream without such days scales the borrowed ones. Days outside
+    of the two months copy a day of them, of the same weekday.
+
+    Args:
+        published: the tables.
+        totals: requests of each stream over the two months.
+        start: date of day 1.
+        days: how many days.
+        rng: random generator.
+
+    Returns:
+        By stream: shape (days,), requests; not whole numbers.
+    """
+    calendar = [FIRST_DAY + timedelta(i) for i in range(published.count("period", "days"))]
+    filled = {stream: _fill_calendar(published.daily[stream], calendar, totals[stream], rng) for stream in STREAMS}
+    places = []
+    for i in range(days):
+        day = start + timedelta(i)
+        same_weekday = [k for k, known in enumerate(calendar) if known.weekday() == day.weekday()]
+        drawn = int(rng.integers(len(same_weekday)))
+        inside = (day - FIRST_DAY).days
+        places.append(inside if 0 <= inside < len(calendar) else same_weekday[drawn])
+    return {stream: values[places] for stream, values in filled.items()}
+
+
+def _fill_calendar(
+    daily: dict[date, tuple[float, bool]], calendar: list[date], total: int, rng: np.random.Generator
+) -> Floats:
+    values = np.zeros(len(calendar))
+    clipped = np.zeros(len(calendar), bool)
+    borrowed = np.zeros(len(calendar), bool)
+    for i, day in enumerate(calendar):
+        if day in daily:
+            requests, clipped[i] = daily[day]
+            values[i] = np.nan_to_num(requests)  # a blank cell: a day without requests
+        else:
+            donors = [v for d, (v, cut) in daily.items() if d.weekday() == day.weekday() and not cut and v > 0]
+            values[i] = donors[int(rng.integers(len(donors)))]
+            borrowed[i] = True
+    missing = total - values.sum()
+    if clipped.any() and missing > 0:
+        values[clipped] += missing * rng.dirichlet(np.full(clipped.sum(), 3.0))
+    elif borrowed.any() and total > values[~borrowed].sum():
+        values[borrowed] *= (total - values[~borrowed].sum()) / values[borrowed].sum()
+    else:
+        raise PublishedError(f"daily_requests.csv: the days add up to more than the {total} requests of the stream")
+    return values
+
+
+def hourly_requests(
+    published: Published,
+    stream: Stream,
+    daily: Ints,
+    workdays: Bools,
+    closed: Bools,
+    scale: float,
+    rng: np.random.Generator,
+) -> Ints:
+    """Share each day's requests among its hours so that the spread over the days follows the published boxes.
+
+    The published boxes are of workdays, and of hours with at least one request: with weekends in them the lower
+    quartiles of conversation would lie at half their value, and with empty hours counted as 0 the API's would add up
+    to more requests than there are.
+
+    Args:
+        published: the tables.
+        stream: service and model.
+        daily: shape (days,), requests of each day.
+        workdays: shape (days,), Monday to Friday.
+        closed: shape (days, 24), hours in which nothing may arrive.
+        scale: requests of this twin per published request, at the same time.
+        rng: random generator.
+
+    Returns:
+        Shape (days, 24), whole numbers; the rows add up to `daily`.
+    """
+    assumed = ASSUMPTIONS[stream[0]]
+    days = len(daily)
+    box = filled_box(published.boxes["hourly_request_count", *stream]) * scale
+    noise = memory_noise(days * 24, assumed.hour_memory, rng).reshape(days, 24)
+    open_hours = ~closed
+    if assumed.half_active:
+        # People start programs: the hours in which they are awake come first.
+        awake = np.log(published.boxes["hourly_request_count", "conversation", stream[1]][:, 4])
+        share = 1 / (1 + (np.maximum(daily, 1) / scale / assumed.half_active) ** -assumed.active_slope)
+        wish = np.where(closed, -np.inf, noise + 0.5 * awake)
+        rank = np.argsort(np.argsort(-wish, axis=1), axis=1)
+        open_hours &= rank < np.maximum(np.rint(24 * share), 1)[:, None]
+    values = np.where(open_hours, box[:, 2] * np.exp(assumed.hour_spread * noise), 0.0)
+    values = fit_boxes(values, np.asarray(daily, float), box, workdays)
+    return whole_numbers(values, daily)
+
+
+def filled_box(box: Floats) -> Floats:
+    """Fill the unreadable corners of hourly boxes from those of the same hour that can be read.
+
+    Args:
+        box: shape (24, 5), whiskers, quartiles and median by hour; NaN where not readable. Whiskers never are.
+    """
+    places = np.arange(5)
+    return np.array([np.interp(places, places[np.isfinite(row)], row[np.isfinite(row)]) for row in box])
+
+
+def fit_boxes(values: Floats, row_totals: Floats | None, box: Floats, workdays: Bools, rounds: int = 60) -> Floats:
+    """Fit a table of day by hour to totals by day and to boxes by hour, in turns.
+
+    Each round gives the workdays' values of an hour, in their present order, the values of a distribution with the
+    hour's whiskers and quartiles (linear in between), and scales each day to its total.
+
+    Args:
+        values: shape (days, 24), a first guess; zeros stay zeros.
+        row_totals: shape (days,); None leaves the days free.
+        box: shape (24, 5), whiskers, quartiles and median by hour.
+        workdays: shape (days,), the days that the boxes are of.
+        rounds: how many.
+    """
+    values = values.copy()
+    columns = []
+    for hour in range(values.shape[1]):
+        rows = np.flatnonzero(workdays & (values[:, hour] > 0))
+        n = len(rows)
+        columns.append((rows, np.interp((np.arange(n) + 0.5) / max(n, 1), np.linspace(0, 1, 5), box[hour])))
+    for _ in range(rounds):
+        for hour, (rows, wanted) in enumerate(columns):
+            order = np.argsort(values[rows, hour], kind="stable")
+            values[rows[order], hour] = np.maximum(wanted, 0.1)
+        if row_totals is None:
+            break
+        sums = values.sum(axis=1)
+        values *= np.divide(row_totals, sums, out=np.zeros_like(sums), where=sums > 0)[:, None]
+    return values
+
+
+def whole_numbers(values: Floats, row_totals: Ints) -> Ints:
+    """Round each row to whole numbers with the given sum, by largest remainders."""
+    sums = values.sum(axis=1, keepdims=True)
+    even = np.full_like(values, 1 / values.shape[1])
+    exact = np.divide(values, sums, out=even, where=sums > 0) * row_totals[:, None]
+    floors = np.floor(exact).astype(np.int64)
+    left = row_totals - floors.sum(axis=1)
+    rank = np.argsort(np.argsort(floors - exact, axis=1, kind="stable"), axis=1, kind="stable")
+    return floors + (rank < left[:, None])
+
+
+def memory_noise(n: int, memory: float, rng: np.random.Generator) -> Floats:
+    """Return n values of a stationary Gaussian AR(1) process of variance 1, with autocorrelation `memory` at lag 1."""
+    steps = rng.standard_normal(n) * np.sqrt(1 - memory**2)
+    values = np.empty(n)
+    value = rng.standard_normal()
+    for i, step in enumerate(steps):
+        value = memory * value + step
+        values[i] = value
+    return values
+
+
+def arrival_times(hourly: Ints, service: str, edges: Floats, rng: np.random.Generator) -> Floats:
+    """Return the arrival times of one stream.
+
+    An hour's requests fall on its three windows by a Dirichlet-multinomial draw. Within a window of n requests the
+    n + 1 gaps, from its start to its end, are Gamma with the window's shape alpha, given that they add up to the
+    window; log(alpha) is an AR(1) process over the windows.
+
+    Args:
+        hourly: shape (days, 24), requests.
+        service: whose assumptions.
+        edges: shape (windows, 2), first and last moment of each window, s.
+        rng: random generator.
+
+    Returns:
+        Shape (requests,), s, ascending within windows and over windows.
+    """
+    assumed = ASSUMPTIONS[service]
+    per_hour = HOUR_S // WINDOW_S
+    lengths = (edges[:, 1] - edges[:, 0]).reshape(-1, per_hour)
+    shares = rng.standard_gamma(assumed.window_evenness / per_hour, lengths.shape) * lengths
+    shares = np.where(shares.sum(axis=1, keepdims=True) > 0, shares, 1.0)
+    counts = rng.multinomial(hourly.ravel(), shares / shares.sum(axis=1, keepdims=True)).ravel()
+    alpha = assumed.alpha * np.exp(assumed.alpha_spread * memory_noise(counts.size, assumed.alpha_memory, rng))
+    return gamma_bridges(counts, alpha, edges, rng)
+
+
+def gamma_bridges(counts: Ints, alpha: Floats, edges: Floats, rng: np.random.Generator) -> Floats:
+    """Return arrivals whose gaps are Gamma, given how many fall in each window.
+
+    Args:
+        counts: shape (windows,), arrivals.
+        alpha: shape (windows,), shape parameters.
+        edges: shape (windows, 2), s.
+        rng: random generator.
+
+    Returns:
+        Shape (sum of counts,), s.
+    """
+    used = np.flatnonzero(counts)
+    gaps_of = counts[used] + 1
+    ends = np.cumsum(gaps_of)
+    gaps = rng.standard_gamma(np.repeat(alpha[used], gaps_of)) + 1e-12  # a sum of gaps is never 0
+    reached = np.cumsum(gaps)
+    before = np.concatenate([[0.0], reached[ends[:-1] - 1]]) if used.size else np.zeros(0)
+    whole = reached[ends - 1] - before
+    share = (reached - np.repeat(before, gaps_of)) / np.repeat(whole, gaps_of)
+    low, high = edges[used].T
+    times = np.repeat(low, gaps_of) + share * np.repeat(high - low, gaps_of)
+    inside = np.ones(len(times), bool)
+    inside[ends - 1] = False  # the last gap of a window ends with the window, not with a request
+    return np.minimum(times[inside], np.repeat(np.nextafter(high, low), counts[used]))

@@ -1,0 +1,226 @@
+"""trace twin: a statistical twin of BurstGPT, made from published numbers only.
+
+The twin holds no row of the data set. It is generated top-down: the published totals by service and model; the
+published calendar of days; the published spread of each hour over the days; 20-minute windows with Gamma gaps; whole
+seconds; lengths from the published moments, quartiles and curves; failures at the published rates. What nobody
+published is an assumption, named as such (`arrivals.ASSUMPTIONS`, `tokens`). No assumption is set so that a claim of
+the paper holds; where one that the paper states settles a free number, it is said there (`tokens.failure_totals`).
+`trace check` says how close the twin comes.
+"""
+
+import argparse
+from datetime import date, timedelta
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from burstbench.cli import add_settings
+from burstbench.contracts import TRACE
+from burstbench.errors import UserError
+from burstbench.seeds import generator
+from burstbench.trace.arrivals import (
+    DAY_S,
+    HOUR_S,
+    WINDOW_S,
+    Bools,
+    Ints,
+    arrival_times,
+    cell_totals,
+    daily_requests,
+    hourly_requests,
+    whole_numbers,
+)
+from burstbench.trace.published import STREAMS, Floats, Published, Stream, read_published
+from burstbench.trace.tokens import (
+    conversation_requests,
+    conversation_responses,
+    deal_lengths,
+    failure_totals,
+    hour_means,
+    remaining_lengths,
+)
+
+LEAST_ROWS = 1000
+
+
+def make_twin(published: Published, rows: int, days: int, start: date, seed: int) -> pa.Table:
+    """Make the twin.
+
+    Args:
+        published: the published tables.
+        rows: requests; the published trace has 1,429,737. Other sizes keep the shape: every count is scaled.
+        days: length of the calendar; the published trace has 61.
+        start: local date of time 0; days outside of the published calendar copy one of the same weekday.
+        seed: root seed. Same arguments, same table.
+
+    Returns:
+        A table after `contracts.TRACE`, with whole-second times.
+
+    Raises:
+        UserError: fewer than 1000 rows, or less than one day.
+        PublishedError: the published tables contradict each other.
+    """
+    if rows < LEAST_ROWS:
+        raise UserError(f"twin: rows: found {rows}, expected at least {LEAST_ROWS}")
+    if days < 1:
+        raise UserError(f"twin: days: found {days}, expected at least 1")
+    full = cell_totals(published)
+    totals = dict(zip(STREAMS, _scaled(list(full.values()), rows), strict=True))
+    # Requests of the twin per published request of the same stretch of time.
+    scale = (rows / days) / (published.value("requests", "all") / published.value("period", "days"))
+    workdays = np.array([(start + timedelta(i)).weekday() < 5 for i in range(days)])
+    silence = _silence(published, days, generator(seed, "twin", "silence"))
+    closed = _closed_hours(silence, days)
+    edges = _windows(published, days, silence)
+    calendar = daily_requests(published, full, start, days, generator(seed, "twin", "days"))
+
+    times, hourly = {}, {}
+    for stream in STREAMS:
+        daily = whole_numbers(calendar[stream][None, :], np.array([totals[stream]]))[0]
+        hourly[stream] = hourly_requests(
+            published, stream, daily, workdays, closed, scale, generator(seed, "twin", "hours", *stream)
+        )
+        times[stream] = arrival_times(hourly[stream], stream[0], edges, generator(seed, "twin", "windows", *stream))
+    moments = np.concatenate([times[stream] for stream in STREAMS])
+    order = np.argsort(moments, kind="stable")
+    stream_of = np.repeat(np.arange(len(STREAMS), dtype=np.int8), [len(times[stream]) for stream in STREAMS])[order]
+    time_s = _whole_seconds(moments[order], edges, silence)
+
+    failed, counted = _failures(published, totals, full, stream_of, generator(seed, "twin", "failures"))
+    request, response = _lengths(published, stream_of, time_s, failed, counted, hourly, workdays, scale, seed)
+    names = np.array([service for service, _ in STREAMS]), np.array([model for _, model in STREAMS])
+    indices = pa.array(stream_of)
+    return pa.table(
+        {
+            "time_s": pa.array(time_s, pa.float64()),
+            "service": pa.DictionaryArray.from_arrays(indices, pa.array(names[0])).cast(pa.string()),
+            "model": pa.DictionaryArray.from_arrays(indices, pa.array(names[1])).cast(pa.string()),
+            "request_tokens": pa.array(request),
+            "response_tokens": pa.array(response),
+            "failed": pa.array(failed),
+            "session_id": pa.nulls(rows, pa.string()),
+            "elapsed_s": pa.nulls(rows, pa.float64()),
+        },
+        schema=TRACE.schema,
+    )
+
+
+def _scaled(counts: list[int], total: int) -> list[int]:
+    return [int(n) for n in whole_numbers(np.array([counts], float), np.array([total]))[0]]
+
+
+def _silence(published: Published, days: int, rng: np.random.Generator) -> tuple[float, float]:
+    """Return the two whole seconds between which nothing arrives: the published longest gap, in one night."""
+    day, hour = int(rng.integers(days)), int(rng.integers(1, 4))
+    begin = day * DAY_S + hour * HOUR_S - 1
+    return begin, begin + published.value("gaps", "max")
+
+
+def _closed_hours(silence: tuple[float, float], days: int) -> Bools:
+    starts = np.arange(days * 24) * HOUR_S
+    return ((starts >= silence[0]) & (starts + HOUR_S <= silence[1])).reshape(days, 24)
+
+
+def _windows(published: Published, days: int, silence: tuple[float, float]) -> Floats:
+    """Return first and last moment of each 20-minute window, without what is silent; shape (windows, 2), s."""
+    starts = np.arange(days * DAY_S // WINDOW_S, dtype=float) * WINDOW_S
+    edges = np.stack([starts, starts + WINDOW_S], axis=1)
+    low, high = silence[0] + 1, silence[1]
+    edges[(edges[:, 0] < high) & (edges[:, 1] > high), 0] = high
+    inside = (edges[:, 0] >= low) & (edges[:, 1] <= high)
+    edges[inside, 1] = edges[inside, 0]
+    edges[0, 0] = published.value("period", "first timestamp")
+    edges[-1, 1] -= published.value("period", "days") * DAY_S - 1 - published.value("period", "last timestamp")
+    return edges
+
+
+def _whole_seconds(times: Floats, edges: Floats, silence: tuple[float, float]) -> Ints:
+    """Cut times to whole seconds; the rows at the trace's ends and around the silence take their published places."""
+    seconds = np.floor(times).astype(np.int64)
+    after = int(np.searchsorted(times, silence[1]))
+    if 0 < after < len(seconds):
+        seconds[after - 1], seconds[after] = silence
+    seconds[0], seconds[-1] = int(edges[0, 0]), int(edges[-1, 1]) - 1
+    return seconds
+
+
+def _failures(
+    published: Published, totals: dict[Stream, int], full: dict[Stream, int], stream_of: Any, rng: np.random.Generator
+) -> tuple[Bools, Bools]:
+    """Choose the failed requests of each service and model at random, and the few of them that have request tokens."""
+    rate = {stream: n / full[stream] for stream, n in failure_totals(published, full).items()}
+    failed = np.zeros(len(stream_of), bool)
+    for index, stream in enumerate(STREAMS):
+        rows = np.flatnonzero(stream_of == index)
+        failed[rng.choice(rows, round(rate[stream] * totals[stream]), replace=False)] = True
+    # All requests of 0 tokens failed; the other way round a few failures have request tokens.
+    known_share = 1 - published.value("request tokens", "rows of 0") / published.value("failures", "all")
+    rows = np.flatnonzero(failed)
+    counted = ~failed
+    counted[rng.choice(rows, round(known_share * len(rows)), replace=False)] = True
+    return failed, counted
+
+
+def _lengths(
+    published: Published,
+    stream_of: Any,
+    time_s: Ints,
+    failed: Bools,
+    counted: Bools,
+    hourly: dict[Stream, Ints],
+    workdays: Bools,
+    scale: float,
+    seed: int,
+) -> tuple[Ints, Ints]:
+    hour = time_s // HOUR_S
+    request = np.zeros(len(stream_of), np.int64)
+    response = np.zeros(len(stream_of), np.int64)
+    api = np.zeros(len(stream_of), bool)
+    for index, (service, model) in enumerate(STREAMS):
+        rows = stream_of == index
+        if service == "api":
+            api |= rows
+            continue
+        draw = generator(seed, "twin", "conversation lengths", model)
+        with_tokens = rows & counted
+        request[with_tokens] = conversation_requests(
+            published, model, hour[with_tokens] % 24, with_tokens.sum() / rows.sum(), draw
+        )
+        answered = rows & ~failed
+        response[answered] = conversation_responses(published, model, request[answered], draw)
+    streams = [index for index, (service, _) in enumerate(STREAMS) if service == "api"]
+    hours = hourly[STREAMS[0]].size
+    # A cell is an hour of one model.
+    cell = hour + hours * (stream_of == streams[1])
+    for name, values, has in (("request", request, counted), ("response", response, ~failed)):
+        draw = generator(seed, "twin", "api lengths", name)
+        means = [
+            hour_means(published, f"hourly_{name}_tokens", STREAMS[i][1], hourly[STREAMS[i]], workdays, scale, draw)
+            for i in streams
+        ]
+        rows = api & has
+        lengths = remaining_lengths(published, f"{name} tokens", values[~api & has], int((~has).sum()), int(rows.sum()))
+        values[rows] = deal_lengths(lengths, cell[rows], np.concatenate([m.ravel() for m in means]), draw)
+    return request, response
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the options of `burstbench trace twin`."""
+    add_settings(parser)
+    parser.add_argument("--published", type=Path, required=True, help="folder of the published tables")
+    parser.add_argument("--out", type=Path, required=True, help="trace.parquet")
+
+
+def run(args: argparse.Namespace) -> None:
+    """Make the twin; settings: rows, days, start, seed."""
+    settings = args.settings
+    twin = make_twin(
+        read_published(args.published),
+        rows=settings["rows"],
+        days=settings["days"],
+        start=date.fromisoformat(settings["start"]),
+        seed=settings["seed"],
+    )
+    TRACE.write(twin, args.out)
