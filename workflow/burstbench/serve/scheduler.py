@@ -182,6 +182,7 @@ def _check_fits(scheduler: str, prompt: Ints, response: Ints, limits: Limits) ->
 
 
 _step_seconds = numba.njit(steptime.seconds)
+_prefill_work = numba.njit(steptime.prefill_work)
 
 # What follows is compiled ---------------------------------------------------------------------------------------------
 
@@ -218,8 +219,10 @@ def _front(count: Ints, stack: Ints, state: Ints) -> int:
 
 
 @numba.njit
-def _admit(count: Ints, run: Ints, state: Ints, request: int) -> None:
+def _admit(now: int, count: Ints, run: Ints, state: Ints, first_scheduled: Ints, request: int) -> None:
     """Move the first waiting request to the end of the running ones."""
+    if first_scheduled[request] < 0:
+        first_scheduled[request] = now
     if state[request] == _PREEMPTED:
         count[_HEIGHT] -= 1
         count[_STACKED] -= 1
@@ -232,8 +235,9 @@ def _admit(count: Ints, run: Ints, state: Ints, request: int) -> None:
 
 @numba.njit
 def _schedule_v1(
-    max_requests: int, max_tokens: int, count: Ints, batch: Ints, run: Ints, stack: Ints, state: Ints, computed: Ints,
-    held: Ints, chunk: Ints, prefilling: Ints, preemptions: Ints, prompt: Ints, produced: Ints,
+    now: int, max_requests: int, max_tokens: int, count: Ints, batch: Ints, run: Ints, stack: Ints, state: Ints,
+    computed: Ints, held: Ints, chunk: Ints, prefilling: Ints, preemptions: Ints, prompt: Ints, produced: Ints,
+    first_scheduled: Ints,
 ) -> float:  # fmt: skip
     """Today: every running request first, then waiting ones, in one budget of tokens; prompts in chunks.
 
@@ -266,7 +270,7 @@ def _schedule_v1(
         if prefilling[request]:
             batch[_CHUNKS] += 1
             batch[_TOKENS] += tokens
-            work += float(tokens) * context + 0.5 * tokens * (tokens + 58.0)
+            work += _prefill_work(tokens, context)
         else:
             batch[_DECODES] += 1
             batch[_CONTEXT_SUM] += context + 1
@@ -281,7 +285,7 @@ def _schedule_v1(
         if (whole + BLOCK_TOKENS - 1) // BLOCK_TOKENS > count[_FREE]:
             break
         tokens = min(whole, budget)
-        _admit(count, run, state, request)
+        _admit(now, count, run, state, first_scheduled, request)
         held[request] = (tokens + BLOCK_TOKENS - 1) // BLOCK_TOKENS
         count[_FREE] -= held[request]
         chunk[request] = tokens
@@ -289,16 +293,16 @@ def _schedule_v1(
         batch[_BATCH] += 1
         batch[_CHUNKS] += 1
         batch[_TOKENS] += tokens
-        work += 0.5 * tokens * (tokens + 58.0)
+        work += _prefill_work(tokens, 0)
     batch[_PADDED] = batch[_TOKENS] + batch[_DECODES]
     return work
 
 
 @numba.njit
 def _schedule_v0(
-    max_requests: int, max_tokens: int, watermark: int, max_paddings: int, padded: Ints, count: Ints, batch: Ints,
-    run: Ints, stack: Ints, state: Ints, computed: Ints, held: Ints, chunk: Ints, prefilling: Ints, preemptions: Ints,
-    prompt: Ints, produced: Ints,
+    now: int, max_requests: int, max_tokens: int, watermark: int, max_paddings: int, padded: Ints, count: Ints,
+    batch: Ints, run: Ints, stack: Ints, state: Ints, computed: Ints, held: Ints, chunk: Ints, prefilling: Ints,
+    preemptions: Ints, prompt: Ints, produced: Ints, first_scheduled: Ints,
 ) -> float:  # fmt: skip
     """Early 2024: whole prompts only, whenever one fits; else every running request decodes.
 
@@ -318,7 +322,7 @@ def _schedule_v0(
         area = (batch[_BATCH] + 1) * longest
         if area > max_tokens or area - batch[_TOKENS] - tokens > max_paddings:
             break
-        _admit(count, run, state, request)
+        _admit(now, count, run, state, first_scheduled, request)
         held[request] = needed
         count[_FREE] -= needed
         chunk[request] = tokens
@@ -327,7 +331,7 @@ def _schedule_v0(
         batch[_BATCH] += 1
         batch[_CHUNKS] += 1
         batch[_TOKENS] += tokens
-        work += 0.5 * tokens * (tokens + 58.0)
+        work += _prefill_work(tokens, 0)
     if batch[_BATCH] > 0:
         return work
     place = 0
@@ -430,13 +434,13 @@ def _simulate(
         batch[:] = 0
         if is_v1:
             work = _schedule_v1(
-                max_requests, max_tokens, count, batch, run, stack, state, computed, held, chunk, prefilling,
-                preemptions, prompt, produced,
+                now, max_requests, max_tokens, count, batch, run, stack, state, computed, held, chunk, prefilling,
+                preemptions, prompt, produced, first_scheduled,
             )  # fmt: skip
         else:
             work = _schedule_v0(
-                max_requests, max_tokens, watermark, max_paddings, padded, count, batch, run, stack, state, computed,
-                held, chunk, prefilling, preemptions, prompt, produced,
+                now, max_requests, max_tokens, watermark, max_paddings, padded, count, batch, run, stack, state,
+                computed, held, chunk, prefilling, preemptions, prompt, produced, first_scheduled,
             )  # fmt: skip
         if batch[_BATCH] == 0:
             # v0 alone: the only running request preempted itself. It is admitted at once, without a step.
@@ -472,8 +476,6 @@ def _simulate(
             tokens = chunk[request]
             chunk[request] = 0
             if tokens > 0:
-                if first_scheduled[request] < 0:
-                    first_scheduled[request] = now
                 computed[request] += tokens
                 if computed[request] == prompt[request] + produced[request]:
                     prefilling[request] = 0

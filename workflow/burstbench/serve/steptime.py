@@ -13,7 +13,6 @@ The four products of a layer are query-key-value, attention output, gate-and-up 
 of each request in the batch, which is what vLLM computes. A decoding request's context counts the token it adds.
 """
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
@@ -103,6 +102,16 @@ def seconds(
     return time
 
 
+def prefill_work(tokens: int, context: int) -> float:
+    """Return ``n ctx + n (n + 58) / 2``: pairs of tokens that a chunk's causal attention computes. Compiled as above.
+
+    Args:
+        tokens: n, of the chunk.
+        context: of its prompt, computed before it.
+    """
+    return float(tokens) * context + 0.5 * tokens * (tokens + 58.0)
+
+
 def gemm_s(n: Floats, k: int, m: int, gpu: Gpu) -> Floats:
     """Time in s of a product of an n x k and a k x m matrix of 16-bit numbers."""
     fit = gpu.linear
@@ -174,8 +183,7 @@ def decode_step_s(times: StepTime, batch: int, context: int) -> float:
 
 def prefill_step_s(times: StepTime, tokens: int) -> float:
     """Time in s of a step that computes one whole prompt."""
-    work = tokens * (tokens + 58) / 2
-    return float(seconds(times.linear_s, times.head_s, times.attention, tokens, 1, 0, 0, 0, 1, work))
+    return float(seconds(times.linear_s, times.head_s, times.attention, tokens, 1, 0, 0, 0, 1, prefill_work(tokens, 0)))
 
 
 def validity(model: Model, gpu: Gpu, largest_step: int) -> list[str]:
@@ -200,8 +208,3 @@ def validity(model: Model, gpu: Gpu, largest_step: int) -> list[str]:
             "extrapolated"
         )
     return warnings
-
-
-def rounded_ns(time_s: float) -> int:
-    """A step's time in whole ns, at least 1."""
-    return max(1, math.floor(time_s * 1e9 + 0.5))
