@@ -313,8 +313,8 @@ def as_data(document: Document) -> dict[str, Any]:
     return {
         "facts": document.facts,
         "marks": [{"label": label, "text": text} for label, text in document.marks],
-        "figures": {exhibit.id: _exhibit_data(exhibit) for exhibit in document.figures},
-        "tables": {exhibit.id: _exhibit_data(exhibit) for exhibit in document.tables},
+        "figures": {exhibit.id: _exhibit_data(exhibit, document.facts) for exhibit in document.figures},
+        "tables": {exhibit.id: _exhibit_data(exhibit, document.facts) for exhibit in document.tables},
         "claims": grouped,
         "verdicts": count_verdicts([row["verdict"] for row in document.scorecard]),
         "outcomes": count_verdicts([claim["outcome"] for claim in grouped]),
@@ -333,14 +333,16 @@ def _short(exhibit: Exhibit) -> str:
     return f"{'Fig.' if exhibit.id.startswith('fig') else 'Table'} {exhibit.number}"
 
 
-def _exhibit_data(exhibit: Exhibit) -> dict[str, Any]:
+def _exhibit_data(exhibit: Exhibit, known: Mapping[str, Any]) -> dict[str, Any]:
+    # What holds for the whole study need not be said beside each exhibit.
+    own = {key: value for key, value in exhibit.facts.items() if key not in known}
     return {
         "id": exhibit.id,
         "number": exhibit.number,
         "title": exhibit.title,
         "caption": exhibit.caption,
         "badge": exhibit.badge,
-        "facts": [{"key": key, "value": value} for key, value in flatten(exhibit.facts) if key],
+        "facts": [{"key": key, "value": value} for key, value in flatten(own) if key],
         "inputs": [vars(source) for source in exhibit.inputs],
         "width_pt": exhibit.width_pt,
         "height_pt": exhibit.height_pt,
