@@ -366,6 +366,6 @@ def _expression(spec: dict[str, Any], where: str, points: Points, initial: float
     with np.errstate(all="ignore"):  # what is not finite is refused by `evaluate`, with its place
         try:
             result = _walk(tree, names)
-        except (TypeError, ValueError) as error:
+        except (TypeError, ValueError, OverflowError) as error:
             raise fail(f"{where}.text", spec["text"], f"a formula of numbers ({error})") from error
     return np.broadcast_to(np.asarray(result, dtype=np.float64), points.u.shape).copy()

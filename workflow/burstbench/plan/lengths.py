@@ -15,6 +15,8 @@ Real = NDArray[np.float64]
 
 # Up to so many runs of one exponent get a table each; above, lengths are drawn without tables.
 _MOST_TABLES = 256
+# Requests drawn at a time without tables: their intermediate arrays stay in the processor's cache.
+_BLOCK = 1 << 16
 
 
 def zipf(theta: Real, n_max: int, rng: np.random.Generator) -> Whole:
@@ -33,7 +35,8 @@ def zipf(theta: Real, n_max: int, rng: np.random.Generator) -> Whole:
     """
     borders = np.flatnonzero(theta[1:] != theta[:-1]) + 1  # theta is constant, or moves in steps, or with every request
     if borders.size >= _MOST_TABLES:
-        return _rejection_inversion(theta, n_max, rng)
+        blocks = [_rejection_inversion(theta[k : k + _BLOCK], n_max, rng) for k in range(0, theta.size, _BLOCK)]
+        return np.concatenate(blocks)
     uniform = rng.random(theta.size)
     support = np.arange(1, n_max + 1, dtype=np.float64)
     lengths = np.empty(theta.size, dtype=np.int64)
@@ -53,7 +56,7 @@ def _rejection_inversion(theta: Real, n_max: int, rng: np.random.Generator) -> W
     """Draw by rejection-inversion (W. Hoermann, G. Derflinger, ACM TOMACS 6(3), 1996, doi:10.1145/235025.235029).
 
     The histogram of n^-theta is covered by the area below x^-theta between 1.5 and n_max + 0.5, and a bar of weight 1
-    for n = 1. About one number in ten, or fewer, is drawn again.
+    for n = 1. Fewer than two numbers in a hundred are drawn again.
     """
     q = 1.0 - theta
     # H is the integral of x^-theta, shifted by a constant so that it goes over smoothly to log x at theta = 1.
