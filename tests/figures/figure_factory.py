@@ -1,7 +1,9 @@
 """Made-up tables of every kind that figures and tables are drawn from, through their contracts."""
+# ruff: noqa: RUF005
 
 import datetime
 import json
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -89,7 +91,18 @@ def bursts(rng: np.random.Generator) -> tuple[dict, dict]:
                     paper = {300: 65.0, 600: 38.0}[width]
                     for day_type in ("workday", "weekend"):
                         doublings.append(
-                            (width, alignment, zero, service, "ChatGPT", day_type, value, value * 0.95, value * 1.05, 43)
+                            (
+                                width,
+                                alignment,
+                                zero,
+                                service,
+                                "ChatGPT",
+                                day_type,
+                                value,
+                                value * 0.95,
+                                value * 1.05,
+                                43,
+                            )
                             + (paper if day_type == "workday" else None,)
                         )
     return rows_table(contracts.BURST_RATIOS, ratios), rows_table(contracts.DOUBLINGS, doublings)
@@ -131,12 +144,24 @@ def lengths(rng: np.random.Generator, sources: tuple[str, ...]) -> dict[str, dic
                     + tuple(map(float, quantiles))
                 )
         edges = (1, 100, 250, 500, 1000, 2000, 4000)
-        for low, high in zip(edges[:-1], edges[1:], strict=True):
+        for low, high in pairwise(edges):
             inside = response[(request >= low) & (request < high)]
             number, _ = np.histogram(inside, np.arange(0, 1051, 25))
             bins += [(source, float(low), float(high), 25.0 * i, 25.0 * i + 25, int(n)) for i, n in enumerate(number)]
     names = [column.name for column in contracts.LENGTH_FITS.columns]
-    order = ["source", "quantity", "family", "n", "n_max", "parameters", "log_likelihood", "aic", "ratio", "p_value", "ks"]
+    order = [
+        "source",
+        "quantity",
+        "family",
+        "n",
+        "n_max",
+        "parameters",
+        "log_likelihood",
+        "aic",
+        "ratio",
+        "p_value",
+        "ks",
+    ]
     assert names == order
     return {
         "length_counts": rows_table(contracts.LENGTH_COUNTS, counts),
@@ -179,7 +204,9 @@ def timeline(rng: np.random.Generator, experiment: str, api: bool) -> dict:
                 window = int((time - 1000) // 60)
                 alpha = 0.5 if warm else 0.4 + 0.3 * np.sin(window / 5) ** 2
                 beta = 2.0 if warm else (0.8 if api else 4) * (1.4 + np.sin(window / 9))
-                load = min(1.0, (0.3 if gpu == "a800" else 0.6) * (2 if api and not warm else 1) * rng.uniform(0.6, 1.4))
+                load = min(
+                    1.0, (0.3 if gpu == "a800" else 0.6) * (2 if api and not warm else 1) * rng.uniform(0.6, 1.4)
+                )
                 arrivals = int(rng.poisson(8))
                 failed = int(rng.binomial(arrivals, 0.4)) if load > 0.9 else 0
                 done = arrivals - failed

@@ -3,6 +3,7 @@
 import numpy as np
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
+from matplotlib.ticker import MultipleLocator
 
 from burstbench.contracts import BURST_RATIOS, DOUBLINGS, GAMMA_PROFILE
 from burstbench.figures import style as looks
@@ -48,7 +49,7 @@ def drawn_definition(doublings: Columns, width_s: int, per_day: float) -> Column
 
 
 def fig05(inputs: Inputs, style: Style) -> Drawn:
-    """Draw Fig. 5: bars by ratio for each width; the mean number of doublings under every definition beside the paper's."""
+    """Draw Fig. 5: bars by ratio for each width; mean numbers under every definition, and the paper's."""
     ratios = inputs.read("burst_ratios")
     doublings = inputs.read("doublings")
     widths = sorted({int(width) for width in ratios["width_s"]})
@@ -127,8 +128,8 @@ def fig05(inputs: Inputs, style: Style) -> Drawn:
     ]
     looks.legend(figure, handles)
     text = caption(
-        "How often the number of requests at least doubles from one window to the next on workdays: by ratio (a), and the "
-        "mean number of doublings a workday (b) under every definition tried",
+        "How often the number of requests at least doubles from one window to the next on workdays: by ratio (a), and "
+        "the mean number of doublings a workday (b) under every definition tried",
         inputs.facts,
         ("trace",),
         f"workdays; definition of (a): {'; '.join(names)}",
@@ -142,7 +143,7 @@ def fig05(inputs: Inputs, style: Style) -> Drawn:
 def _draw_definitions(panel, place, width, total, doublings, style, note) -> str:  # type: ignore[no-untyped-def]
     """Draw one width's definitions; return the name of the one that the bars follow."""
     rows = where(doublings, width_s=width, day_type="workday")
-    offsets = looks.spread(size(rows), 0.5)
+    offsets = 0.26 + looks.spread(size(rows), 0.3)
     for service in distinct(rows["service"], SERVICES):
         of = rows["service"] == service
         panel.plot(
@@ -167,25 +168,25 @@ def _draw_definitions(panel, place, width, total, doublings, style, note) -> str
     found = drawn_definition(doublings, width, total)
     low, high = (float(found["low"][0]), float(found["high"][0])) if found else (total, total)
     panel.errorbar(
-        [place],
+        [place - 0.08],
         [total],
         yerr=[[max(total - low, 0)], [max(high - total, 0)]],
         color=_width_look(style, place)["colour"],
         marker="_",
-        markersize=16,
+        markersize=12,
         markeredgewidth=2.2,
-        capsize=3,
-        linewidth=1.2,
+        capsize=2,
+        linewidth=1.0,
         zorder=4,
     )
     panel.annotate(
         f"{total:.0f}",
-        (place, total),
-        xytext=(13, 0),
+        (place - 0.08, high),
+        xytext=(0, 2.5),
         textcoords="offset points",
-        va="center",
+        ha="center",
+        va="bottom",
         fontsize=6.5,
-        color=_width_look(style, place)["colour"],
         fontweight="bold",
     )
     published = rows["published"][~np.isnan(rows["published"])]
@@ -251,27 +252,25 @@ def fig06(inputs: Inputs, style: Style) -> Drawn:
         panel.fill_between(x, low, high, color=look.colour, alpha=0.22, linewidth=0)
         panel.plot(x, middle, color=look.colour, marker=look.marker, markersize=1.8, linewidth=0.9)
         if stem != "alpha":
-            panel.set_yscale("log")
-            panel.yaxis.set_major_formatter(looks.thousands)
-            panel.yaxis.set_minor_formatter(looks.plain_minor)
-            panel.tick_params(axis="y", which="minor", labelsize=5.5)
+            looks.log_axis(panel, *((float(q1.min()), float(q3.max())) if len(q1) else (1.0, 10.0)))
         else:
-            panel.set_ylim(0, max(float(np.nanmax(q3)) * 1.08, 1.08) if len(q3) else 1.08)
+            panel.set_ylim(0, max(float(np.nanmax(q3)) * 1.08, 1.15) if len(q3) else 1.15)
             panel.axhline(1, color="#000000", linewidth=0.6, linestyle=":")
             panel.annotate(
                 "Poisson (α = 1)",
                 (1, 1),
                 xycoords=("axes fraction", "data"),
-                xytext=(0, -2),
+                xytext=(0, 1),
                 textcoords="offset points",
                 ha="right",
-                va="top",
+                va="bottom",
                 fontsize=5.5,
             )
         panel.set_xlabel("time of day (h)")
         panel.set_ylabel(axis)
         if len(hours):
             panel.set_xlim(np.floor(hours.min()), np.ceil(hours.max()))
+            panel.xaxis.set_major_locator(MultipleLocator(2 if np.ptp(hours) < 16 else 4))
         looks.letter(panel, place, title)
         for index in range(size(rows)):
             values = (
@@ -304,8 +303,8 @@ def fig06(inputs: Inputs, style: Style) -> Drawn:
     width = float(rows["width_s"][0]) / 60 if size(rows) else float("nan")
     text = caption(
         f"Shape α and scale β of Gamma fits to the gaps between {GAMMA_MODEL} {GAMMA_SERVICE} requests in windows of "
-        f"{width:g} minutes: median and quartiles over the workdays, by time of day. The mean gap is α × scale; the paper "
-        "draws β without saying which of the two readings it is",
+        f"{width:g} minutes: median and quartiles over the workdays, by time of day. The mean gap is α × scale; the "
+        "paper draws β without saying which of the two readings it is",
         inputs.facts,
         ("trace",),
         f"{GAMMA_SERVICE} log, {GAMMA_MODEL}, workdays, windows with enough gaps for a fit",

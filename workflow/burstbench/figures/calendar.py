@@ -6,7 +6,6 @@ relative difference from the published number.
 
 import datetime
 
-import matplotlib
 import numpy as np
 from matplotlib.patches import Rectangle
 
@@ -16,7 +15,6 @@ from burstbench.figures.inputs import (
     PUBLISHED_DAILY_REQUESTS,
     PUBLISHED_SERVICES,
     Artifact,
-    Columns,
     Inputs,
     caption,
     distinct,
@@ -78,8 +76,8 @@ def draw_calendar(inputs: Inputs, style: Style, service: str) -> Drawn:
     height_in = min(CELL_IN * len(weeks) + 0.75, TALLEST_IN)
     cell_in = (height_in - 0.75) / len(weeks)
     figure, axes = looks.canvas(style, "double", height_in, 1, max(len(models), 1), sharey=True)
-    numbers: Columns = {name: np.array([], object) for name in ("date", "iso_week", "weekday", "service", "model")}
-    lists: dict[str, list] = {name: [] for name in (*numbers, "requests", "published", "published_is_lower_limit")}
+    names = ("date", "iso_week", "weekday", "service", "model", "requests", "published", "published_is_lower_limit")
+    lists: dict[str, list] = {name: [] for name in names}
     frames = 0
     for place, model in enumerate(models):
         panel = axes[0, place]
@@ -124,6 +122,7 @@ def draw_calendar(inputs: Inputs, style: Style, service: str) -> Drawn:
     )
     extra = ""
     if frames:
+        looks.note(figure, "Frame: published weeks. Second line of a cell: difference from the published number.")
         extra = (
             "Frame: the weeks the paper shows; the second line of their cells is the relative difference from the "
             "published number (read off its picture), ≥ where only a lower limit could be read and it is kept."
@@ -131,6 +130,13 @@ def draw_calendar(inputs: Inputs, style: Style, service: str) -> Drawn:
     totals = "; ".join(f"{model} {number(where(counts, model=model)['requests'].sum())} requests" for model in models)
     text = caption(what, inputs.facts, ("trace",), f"{service} log, all requests, failed ones included", totals, extra)
     return Drawn(figure, text, lists)
+
+
+def ink(background: tuple[float, float, float]) -> str:
+    """Return white or near-black, whichever contrasts more with a background (relative luminance of WCAG 2)."""
+    linear = [part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in background]
+    luminance = 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+    return "#FFFFFF" if 1.05 / (luminance + 0.05) > (luminance + 0.05) / 0.056 else "#111111"
 
 
 def _cells(panel, grid, second, image, cell_in) -> None:  # type: ignore[no-untyped-def]
@@ -141,8 +147,7 @@ def _cells(panel, grid, second, image, cell_in) -> None:  # type: ignore[no-unty
     for (row, column), value in np.ndenumerate(grid):
         if np.isnan(value):
             continue
-        red, green, blue, _ = image.cmap(image.norm(value))
-        colour = "#FFFFFF" if 0.299 * red + 0.587 * green + 0.114 * blue < 0.55 else "#111111"
+        colour = ink(image.cmap(image.norm(value))[:3])
         shown = both and (row, column) in second
         panel.text(
             column, row - (0.2 if shown else 0), cell_text(value), ha="center", va="center", fontsize=6, color=colour

@@ -48,7 +48,7 @@ def draw_figure(
     settings = Style.read(look)
     style.apply(matplotlibrc)
     drawn = draw(inputs, settings)
-    text = badge(artifact, facts, settings.get("badges"))
+    text = badge(artifact, facts)
     style.mark(drawn.figure, text)
     style.save(drawn.figure, out, int(settings.get("dpi")), artifact.title, f"{drawn.caption} {text}".strip())
     with replaced(out.with_name(f"{out.name}.csv")) as temporary:

@@ -65,7 +65,6 @@ def fig14(inputs: Inputs, style: Style) -> Drawn:
                     ha="right",
                     va="center",
                     fontsize=5.5,
-                    color=colour,
                     xytext=(0, 6),
                     textcoords="offset points",
                 )
@@ -110,7 +109,7 @@ def fig14(inputs: Inputs, style: Style) -> Drawn:
         panel.plot([5, 5], [top - 0.42, top + 0.42], color="#000000", linewidth=0.9, linestyle=(0, (2, 1)), zorder=3)
     panel.set_yticks(range(len(rows)), [_name(style, service, model) for service, model in rows])
     panel.set_ylim(len(rows) - 0.4, -0.6)
-    panel.set_xlim(0, limit)
+    panel.set_xlim(-0.012 * limit, limit)
     panel.set_xlabel("failed requests (%)")
     panel.grid(axis="y", visible=False)
     panel.tick_params(axis="y", length=0)
@@ -125,8 +124,8 @@ def fig14(inputs: Inputs, style: Style) -> Drawn:
     total = where(rates, service="all", model="all")
     count = f"{number(total['requests'][0])} requests, {number(total['failed'][0])} failed" if size(total) else ""
     text = caption(
-        "Share of requests that failed (a response of 0 tokens) by service and model, and below the line pooled over models, "
-        "services and both",
+        "Share of requests that failed (a response of 0 tokens) by service and model, and below the line pooled over "
+        "models, services and both",
         inputs.facts,
         ("trace",),
         "all requests",

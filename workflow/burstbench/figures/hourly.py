@@ -25,7 +25,7 @@ from burstbench.figures.style import Drawn, Style
 
 @dataclass(frozen=True)
 class Quantity:
-    """What is counted: its column, the published table's name for it, its axis label, and where the log scale starts."""
+    """What is counted: its column, the published table's name for it, its axis label, where the log scale starts."""
 
     column: str
     published: str
@@ -132,7 +132,7 @@ def draw_hours(inputs: Inputs, style: Style, quantity: Quantity, service: str) -
         _axes(panel, quantity, service, boxes)
         looks.letter(panel, place, look.label)
     axes[0, 0].set_ylabel(quantity.axis)
-    _legend(figure, style, models, overlaid)
+    _legend(figure, style, overlaid)
     name = "API" if service == "api" else service
     what = f"{quantity.title} per hour of the day, {name} service: box plots over the days"
     scale = " The axis is logarithmic, and linear below its first power of ten." if service == "api" else ""
@@ -186,25 +186,19 @@ def _axes(panel, quantity, service, boxes) -> None:  # type: ignore[no-untyped-d
     panel.yaxis.set_major_formatter(looks.thousands)
 
 
-def _legend(figure, style, models, overlaid) -> None:  # type: ignore[no-untyped-def]
-    handles = []
-    for model in models:
-        look = style.model(model, models)
-        handles.append(
-            Patch(facecolor=look.colour, alpha=0.45, edgecolor=look.colour, hatch=look.hatch, label=look.label)
-        )
+def _legend(figure, style, overlaid) -> None:  # type: ignore[no-untyped-def]
+    grey = style.get("neutral")
+    handles: list = [
+        Patch(facecolor=grey, alpha=0.45, edgecolor=grey, label="quartiles over days"),
+        Line2D([], [], color="#000000", linewidth=1.0, label="median"),
+        Line2D([], [], color=grey, marker="|", markersize=3, linewidth=0.7, label="1.5 interquartile ranges"),
+        Line2D([], [], linestyle="none", color=grey, marker=".", markersize=3, label="days beyond"),
+    ]
     if overlaid:
         paper = style.published
+        label = "published median, quartiles"
         handles.append(
-            Line2D(
-                [],
-                [],
-                color=paper.colour,
-                marker=paper.marker,
-                markersize=2.4,
-                linewidth=0.8,
-                label="published median, quartiles",
-            )
+            Line2D([], [], color=paper.colour, marker=paper.marker, markersize=2.4, linewidth=0.8, label=label)
         )
     looks.legend(figure, handles)
 

@@ -67,6 +67,8 @@ PUBLISHED_RESPONSE_BY_REQUEST = Contract(
 
 # What must be known of an artifact's origins: of the trace it shows, of the engine whose runs it shows.
 FACTS = {"trace": ("trace", "start", "days"), "engine": ("engine",)}
+# What an artifact is marked with when its numbers are not recorded or measured ones.
+BADGES = {"twin": "twin", "simulator": "simulated", "vllm-emulated": "emulated"}
 Columns = dict[str, np.ndarray]
 
 
@@ -115,7 +117,16 @@ class Inputs:
         for given in self.tables:
             if given not in known:
                 raise InputError(f"{name}: table {given!r} is not used here; expected {', '.join(known) or 'none'}")
-        for origin in self.artifact.origins:
+        self.require(self.artifact.origins)
+
+    def require(self, origins: Sequence[str]) -> None:
+        """Check that the facts say what must be said of these origins ("trace", "engine").
+
+        Raises:
+            InputError: a fact is missing or not one of the known values.
+        """
+        name = self.artifact.id
+        for origin in origins:
             for fact in FACTS[origin]:
                 if fact not in self.facts:
                     found = ", ".join(sorted(self.facts)) or "nothing"
@@ -194,16 +205,15 @@ def distinct(values: np.ndarray, first: Sequence[str] = ()) -> list[str]:
 # Captions -------------------------------------------------------------------------------------------------------------
 
 
-def badge(artifact: Artifact, facts: Mapping[str, Any], names: Mapping[str, str]) -> str:
+def badge(artifact: Artifact, facts: Mapping[str, Any]) -> str:
     """Return what the artifact is marked with: "twin", "simulated", both, or "".
 
     Args:
         artifact: its `origins` say which of the two concern it.
         facts: `trace` and `engine` decide.
-        names: mark by trace or engine, `badges` of the style file.
     """
     keys = [facts[origin] for origin in ("trace", "engine") if origin in artifact.origins]
-    return " · ".join(names[key] for key in keys if key in names)
+    return " · ".join(BADGES[key] for key in keys if key in BADGES)
 
 
 def day(date: str) -> str:
@@ -241,7 +251,7 @@ def engine_text(facts: Mapping[str, Any]) -> str:
     }
     text = engines[facts["engine"]]
     if prompts := facts.get("prompts"):
-        text += f"; prompts: {str(prompts).replace('_', ' ')}"
+        text += f"; prompts: {str(prompts).replace('_', ' ').replace('sharegpt', 'ShareGPT')}"
     if seeds := facts.get("seeds"):
         text += f"; seeds {', '.join(map(str, seeds))}"
     return text

@@ -100,7 +100,7 @@ def log_probability(family: str, parameters: dict[str, float], n_max: int) -> np
 
 
 def log_edges(longest: int, bins: int) -> np.ndarray:
-    """Return whole-number edges 1 … longest + 1, about equally far apart on a logarithmic axis, each at least 1 apart."""
+    """Return whole-number edges 1 … longest + 1, about equally far apart on a logarithmic axis."""
     return np.unique(np.round(np.geomspace(1, longest + 1, bins + 1)).astype(np.int64))
 
 
@@ -150,16 +150,16 @@ def fig07(inputs: Inputs, style: Style) -> Drawn:
     for column, quantity in enumerate(("request", "response")):
         axes[-1, column].set_xlabel(f"{quantity} tokens")
     handles: list = []
-    for kind, source in sources:
+    for _, source in sources:
         title, look = source_name(style, source)
         handles.append(Patch(facecolor=look.colour, alpha=0.45, edgecolor=look.colour, label=title))
     handles.append(Line2D([], [], color=style.get("fit", "colour"), linewidth=1.2, label="fitted Zipf"))
     handles.append(Line2D([], [], color=style.get("fit", "other"), linestyle=(0, (3, 1)), label="best family by AIC"))
     looks.legend(figure, handles)
     text = caption(
-        "Histograms of request and response tokens on a logarithmic axis, where equal areas are equal shares of requests, "
-        "for ChatGPT conversation and for the run, with the Zipf law P(n) ∝ n^−θ and the family of lowest AIC fitted by "
-        "maximum likelihood on 1 … longest",
+        "Histograms of request and response tokens on a logarithmic axis, where equal areas are equal shares of "
+        "requests, for ChatGPT conversation and for the run, with the Zipf law P(n) ∝ n^−θ and the family of lowest "
+        "AIC fitted by maximum likelihood on 1 … longest",
         inputs.facts,
         ORIGINS,
         "answered requests of at least 1 token; conversation log",
@@ -225,7 +225,7 @@ def fig08(inputs: Inputs, style: Style) -> Drawn:
     """Draw Fig. 8: median, mean and 5-95 % band of response tokens by request tokens, a panel per source."""
     panels = _panels(inputs, "response_by_request", "responses_response_by_request")
     published = inputs.read("published_response_by_request") if inputs.has("published_response_by_request") else None
-    figure, axes = looks.canvas(style, "double", 2.3, 1, len(panels))
+    figure, axes = looks.canvas(style, "double", 2.3, 1, len(panels), sharey=True)
     lists: dict[str, list] = {
         name: [] for name in ("source", "curve", "request_low", "request_high", "n", "median", "mean", "p05", "p95")
     }
@@ -288,7 +288,7 @@ def fig08(inputs: Inputs, style: Style) -> Drawn:
         "Response tokens against request tokens, in bins of request tokens: median, mean and 5–95 % band",
         inputs.facts,
         ORIGINS,
-        f"answered requests, conversation log; bins with at least {LEAST} requests, requests up to {REQUESTS_TO:,.0f} tokens",
+        f"answered requests, conversation log; bins of at least {LEAST}, up to {REQUESTS_TO:,.0f} request tokens",
         "; ".join(sizes),
         extra,
     )
@@ -337,22 +337,20 @@ def fig09(inputs: Inputs, style: Style) -> Drawn:
         for name in ("source", "request_low", "request_high", "response_low", "response_high", "requests", "density")
     }
     sizes = []
+    right = max(_right_end(rows) for _, rows in panels)
     for place, (source, rows) in enumerate(panels):
         panel = axes[0, place]
         title, look = source_name(style, source)
-        right = _right_end(rows)
         for base, (low, high) in enumerate(bins):
             ridge = in_order(where(rows, request_low=low), "response_low")
             total = ridge["n"].sum() if size(ridge) else 0
             panel.axhline(base, color="#9A9A9A", linewidth=0.4, zorder=2 * (len(bins) - base))
             panel.annotate(
                 f"n = {number(total)}",
-                (1, base),
+                (1, base + 0.9),
                 xycoords=("axes fraction", "data"),
-                xytext=(0, 1.5),
-                textcoords="offset points",
                 ha="right",
-                va="bottom",
+                va="top",
                 fontsize=5.2,
                 color="#333333",
                 zorder=99,
@@ -403,10 +401,10 @@ def fig09(inputs: Inputs, style: Style) -> Drawn:
     axes[0, 0].set_ylim(-0.1, len(bins) + 0.1)
     axes[0, 0].set_ylabel("request tokens")
     text = caption(
-        "Distribution of response tokens within bins of request tokens; each ridge is scaled to its own peak, n beside it",
+        "Distribution of response tokens within bins of request tokens; each ridge is scaled to its own peak",
         inputs.facts,
         ORIGINS,
-        "answered requests, conversation log; the axis ends at the 99.5th percentile of each panel",
+        "answered requests, conversation log; the axis ends where 99.5 % of every source lie",
         "; ".join(sizes),
         replies_text(inputs.facts),
     )
@@ -414,7 +412,7 @@ def fig09(inputs: Inputs, style: Style) -> Drawn:
 
 
 def _right_end(rows: Columns) -> float:
-    """Return where 99.5 % of a panel's responses end, tokens."""
+    """Return where 99.5 % of a source's responses end, tokens."""
     order = np.argsort(rows["response_high"], kind="stable")
     reached = np.cumsum(rows["n"][order])
     if not reached.size or reached[-1] == 0:

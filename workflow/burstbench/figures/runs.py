@@ -43,20 +43,26 @@ SUMMARY_ROWS = (  # metric, label, scale factor
 )
 
 
-def smooth(columns: Columns, name: str, weight: str, width_s: float) -> tuple[np.ndarray, np.ndarray]:
-    """Return the middle (s) and the mean of a column over windows of `width_s`.
+def smooth(
+    columns: Columns, name: str, weight: str, width_s: float, start_s: float = 0.0
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return the middle (s) and the mean of a column over windows of `width_s`, one of which starts at `start_s`.
 
     A rate is weighted by the requests it rests on; an interval without a value weighs nothing, and a window in which
     none has one is NaN.
     """
-    window = np.floor(columns["time_s"] / width_s + 1e-9).astype(np.int64)
+    if not len(columns["time_s"]):
+        return np.zeros(0), np.zeros(0)
+    window = np.floor((columns["time_s"] - start_s) / width_s + 1e-9).astype(np.int64)
+    first = int(window.min())
+    window -= first
     values = columns[name].astype(float)
     weights = np.where(np.isnan(values), 0.0, columns[weight].astype(float) if weight else columns["width_s"])
-    count = int(window.max()) + 1 if len(window) else 0
+    count = int(window.max()) + 1
     total = np.bincount(window, weights, count)
     summed = np.bincount(window, weights * np.nan_to_num(values), count)
     mean = np.divide(summed, total, out=np.full(count, np.nan), where=total > 0)
-    return (np.arange(count) + 0.5) * width_s, mean
+    return start_s + (first + np.arange(count) + 0.5) * width_s, mean
 
 
 def fig16(inputs: Inputs, style: Style) -> Drawn:
@@ -64,10 +70,8 @@ def fig16(inputs: Inputs, style: Style) -> Drawn:
     streams = [(experiment, inputs.read(f"mirror_{experiment}_timeline")) for experiment in ("conversation", "api")]
     gpus = distinct(np.concatenate([rows["gpu"] for _, rows in streams]), ("a800", "a6000"))
     models = distinct(np.concatenate([rows["model"] for _, rows in streams]))
-    figure, axes = looks.canvas(style, "double", 6.6, len(TIMELINE_ROWS), 2, sharex="col", sharey="row")
-    lists: dict[str, list] = {
-        name: [] for name in ("stream", "model", "gpu", "seed", "time_s", *(row[0] for row in TIMELINE_ROWS))
-    }
+    figure, axes = looks.canvas(style, "double", 6.2, len(TIMELINE_ROWS), 2, sharex="col", sharey="row")
+    lists: dict[str, list] = {name: [] for name in ("stream", "model", "gpu", "quantity", "seed", "time_s", "value")}
     for column, (stream, rows) in enumerate(streams):
         for gpu in gpus:
             for model in models:
@@ -80,7 +84,7 @@ def fig16(inputs: Inputs, style: Style) -> Drawn:
         panel = axes[row, 0]
         panel.set_ylabel(text)
         if scale == "log":
-            panel.set_yscale("log")
+            looks.log_axis(panel, *_range(axes[row]))
         elif name in {"kv_usage", "failure_rate"}:
             panel.set_ylim(-2, 102)
             panel.set_yticks([0, 50, 100])
@@ -106,65 +110,67 @@ def fig16(inputs: Inputs, style: Style) -> Drawn:
     names = ", ".join(style.model(model, models).label for model in models)
     requests = "; ".join(f"{stream} {int(rows['arrivals'].sum()):,}" for stream, rows in streams)
     text = caption(
-        f"{names} under streams mirrored from the trace's conversation and API services: planned α and β, KV-cache use, "
-        f"latency of answered requests, tokens processed, and failures; means over {SMOOTH_S:g} s",
+        f"{names} under streams mirrored from the trace's conversation and API services: planned α and β, KV-cache "
+        f"use, latency of answered requests, tokens processed, and failures; means over {SMOOTH_S:g} s",
         inputs.facts,
         ("trace", "engine"),
         "all requests; latency: answered ones, by when they were due",
         f"{len(seeds)} seeds a line; requests: {requests}",
-        "Shaded: warm-up at the initial α and β; grey band: 30–40 % KV-cache use, the paper's warm-up target. Each window "
-        "of the average workday is compressed.",
+        "Shaded: warm-up at the initial α and β; grey band: 30–40 % KV-cache use, the paper's warm-up target. Each "
+        "window of the average workday is compressed.",
     )
     return Drawn(figure, text, lists)
 
 
 def _stream(panels, rows, stream, model, gpu, gpus, style, lists) -> None:  # type: ignore[no-untyped-def]
     """Draw one cell's seeds and their mean into the six panels of a column."""
-    look = style.gpu(gpu, gpus)
-    drawn: dict[int, dict[str, np.ndarray]] = {}
-    for seed in sorted(set(rows["seed"].tolist())):
-        one = in_order(where(rows, seed=seed), "time_s")
-        drawn[seed] = {
-            name: smooth(one, name, weight, SMOOTH_S)[1] * factor for name, _, factor, _, weight in TIMELINE_ROWS
-        }
-    if not drawn:
+    if not size(rows):
         return
-    longest = max(len(values["alpha"]) for values in drawn.values())
-    x = (np.arange(longest) + 0.5) * SMOOTH_S
-    for place, (name, *_) in enumerate(TIMELINE_ROWS):
-        stack = np.full((len(drawn), longest), np.nan)
-        for index, values in enumerate(drawn.values()):
-            stack[index, : len(values[name])] = values[name]
+    look = style.gpu(gpu, gpus)
+    seeds = [in_order(where(rows, seed=seed), "time_s") for seed in sorted(set(rows["seed"].tolist()))]
+    for panel, (name, _, factor, _, weight) in zip(panels, TIMELINE_ROWS, strict=True):
+        # The plan's parameters change at once: they keep the grid of the timeline.
+        planned = name in {"alpha", "beta"}
+        width = float(rows["width_s"][0]) if planned else SMOOTH_S
+        curves = [smooth(one, name, weight, width, _warm_end(one)) for one in seeds]
+        x = max((time for time, _ in curves), key=len)
+        stack = np.full((len(curves), len(x)), np.nan)
+        for line, (_, values) in zip(stack, curves, strict=True):
+            line[: len(values)] = values * factor
         known = ~np.isnan(stack)
         mean = np.divide(
-            np.nansum(stack, axis=0), known.sum(axis=0), out=np.full(longest, np.nan), where=known.any(axis=0)
+            np.nansum(stack, axis=0), known.sum(axis=0), out=np.full(len(x), np.nan), where=known.any(axis=0)
         )
-        planned = name in {"alpha", "beta"}
         if len(stack) > 1 and not planned:
-            panels[place].plot(x, stack.T, color=look.colour, linewidth=0.4, alpha=0.5)
-        panels[place].plot(
-            x,
-            mean,
-            color=look.colour,
-            linestyle=look.line,
-            linewidth=1.0,
-            drawstyle="steps-mid" if planned else "default",
-        )
-        for seed, values in [*drawn.items(), (0, None)]:
-            column = mean if values is None else values[name]
-            if place == 0:
-                for time, value in zip(x[: len(column)], column, strict=True):
-                    for key, entry in zip(lists, (stream, model, gpu, seed, float(time), float(value)), strict=False):
-                        lists[key].append(entry)
-            else:
-                lists[name].extend(float(value) for value in column)
+            panel.plot(x, stack.T, color=look.colour, linewidth=0.4, alpha=0.5)
+        drawn = "steps-mid" if planned else "default"
+        panel.plot(x, mean, color=look.colour, linestyle=look.line, linewidth=1.0, drawstyle=drawn)
+        numbers = [(str(one["seed"][0]), line) for one, line in zip(seeds, stack, strict=True) if not planned]
+        for seed, line in [*numbers, ("mean", mean)]:
+            # A planned parameter is a step function: where it changes says it all.
+            kept = np.append(True, line[1:] != line[:-1]) if planned else np.ones(len(x), bool)
+            for time, value in zip(x[kept], line[kept], strict=True):
+                for key, entry in zip(lists, (stream, model, gpu, name, seed, float(time), float(value)), strict=True):
+                    lists[key].append(entry)
+
+
+def _range(panels: np.ndarray) -> tuple[float, float]:
+    """Return the least and the largest positive value drawn in some panels."""
+    drawn = np.array([value for panel in panels for line in panel.lines for value in line.get_ydata()], dtype=float)
+    drawn = drawn[np.isfinite(drawn) & (drawn > 0)]
+    return (float(drawn.min()), float(drawn.max())) if drawn.size else (1.0, 10.0)
+
+
+def _warm_end(rows: Columns) -> float:
+    """Return where the warm-up ends, s; 0 without one."""
+    of = rows["phase"] == "warmup"
+    return float((rows["time_s"] + rows["width_s"])[of].max()) if of.any() else 0.0
 
 
 def _warmup(panels, rows: Columns, style: Style) -> None:  # type: ignore[no-untyped-def]
     """Shade the warm-up phase."""
-    of = rows["phase"] == "warmup"
-    if of.any():
-        end = float((rows["time_s"] + rows["width_s"])[of].max())
+    end = _warm_end(rows)
+    if end:
         for panel in panels:
             panel.axvspan(0, end, color=style.get("shade"), linewidth=0, zorder=0)
         panels[0].annotate(
@@ -209,7 +215,8 @@ def fig17(inputs: Inputs, style: Style) -> Drawn:
             _lines(axes[:, column], cell, (varied, key), (model, gpu), (models, gpus), style, lists)
         looks.letter(axes[0, column], column, f"varying {symbol.split(',')[0].split(' ')[0]}")
         axes[0, column].set_ylabel(symbol)
-        axes[0, column].set_ylim(bottom=0)
+        if key != "theta":
+            axes[0, column].set_ylim(bottom=0)
         axes[-1, column].set_xlabel("step of the variation")
         _steps(axes[-1, column], rows)
     for row, (_, text, _) in enumerate(SUMMARY_ROWS, start=1):
@@ -239,9 +246,9 @@ def fig17(inputs: Inputs, style: Style) -> Drawn:
     looks.legend(figure, handles)
     seeds = max((int(rows["seeds"].max()) for rows in tables if size(rows)), default=0)
     text = caption(
-        "Effect of varying α (quadratic), β (linearly down) and θ (linearly up) step by step: the parameter's value, then "
-        "mean and 90th percentile of the request latency, latency per response token, tokens processed per second, and "
-        "share of failed requests",
+        "Effect of varying α (quadratic), β (linearly down) and θ (linearly up) step by step: the parameter's value, "
+        "then mean and 90th percentile of the request latency, latency per response token, tokens processed per "
+        "second, and share of failed requests",
         inputs.facts,
         ("engine",),
         "requests by the step in which they were due; latencies of answered ones",
@@ -252,10 +259,15 @@ def fig17(inputs: Inputs, style: Style) -> Drawn:
     return Drawn(figure, text, lists)
 
 
-def _order(pair: tuple[str, str]) -> tuple[str, int, str]:
+def _order(pair: tuple[str, str]) -> tuple[int, str, int, str]:
     model, gpu = pair
-    known = ("llama-2-7b-chat", "llama-2-13b-chat")
-    return ("", known.index(model), gpu) if model in known else (model, 0, gpu)
+    models, gpus = ("llama-2-7b-chat", "llama-2-13b-chat"), ("a800", "a6000")
+    return (
+        models.index(model) if model in models else len(models),
+        model,
+        gpus.index(gpu) if gpu in gpus else len(gpus),
+        gpu,
+    )
 
 
 def _lines(panels, cell, varied, pair, names, style, lists) -> None:  # type: ignore[no-untyped-def]
@@ -281,8 +293,7 @@ def _lines(panels, cell, varied, pair, names, style, lists) -> None:  # type: ig
             y = (part["mean"] if metric else part[key]) * factor
             panels[place].plot(x, y, linestyle=line, **paint)
             if metric:
-                for at, low, high in zip(x, part["low"] * factor, part["high"] * factor, strict=True):
-                    panels[place].plot([at, at], [low, high], color=look.colour, linewidth=0.7, alpha=0.7)
+                panels[place].vlines(x, part["low"] * factor, part["high"] * factor, color=look.colour, linewidth=0.7)
                 _numbers(lists, part, experiment, key, model, gpu)
 
 
