@@ -175,7 +175,7 @@ def _dataset(where: str, row: dict[str, str]) -> Dataset:
 
     if not _NAME.fullmatch(row["name"]):
         raise refuse("name", "lower-case letters, digits and '_'")
-    if not row["file"] or row["file"] != Path(row["file"]).name:
+    if row["file"] in ("", "..") or row["file"] != Path(row["file"]).name:
         raise refuse("file", "the name of a file, without folders")
     for column in ("version", "licence", "description"):
         if not row[column].strip():

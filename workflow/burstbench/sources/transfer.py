@@ -145,30 +145,10 @@ class _Transfer:
 
     def _once(self, session: requests.Session) -> None:
         offset, version = self._resumable()
-        # Compressed on the way, ranges and lengths would be those of the compressed bytes.
-        headers = {"Accept-Encoding": "identity", "User-Agent": "burstbench"}
-        if offset:
-            headers["Range"] = f"bytes={offset}-"
-            if version:
-                headers["If-Range"] = version
-        try:
-            with session.get(
-                self.url, headers=headers, stream=True, timeout=(self.patience.connect_s, self.patience.stall_s)
-            ) as response:
-                resumed = self._look_at(response, offset)
-                total = self._receive(response, offset if resumed else 0)
-        except (requests.exceptions.InvalidURL, requests.exceptions.TooManyRedirects) as error:
-            raise TransferError(str(error)) from error
-        except requests.exceptions.SSLError as error:
-            raise TransferError(f"no trusted connection: {_short(error)}") from error
-        except (requests.exceptions.Timeout, urllib3.exceptions.TimeoutError) as error:
-            raise _PassingError(f"no answer or no data within {self.patience.stall_s:g} s") from error
-        except (requests.exceptions.RequestException, urllib3.exceptions.HTTPError, OSError) as error:
-            if isinstance(error, OSError) and not isinstance(error, (requests.RequestException, ConnectionError)):
-                raise TransferError(f"cannot be written: {error}") from error
-            # Without a network no name resolves; four addresses would be asked for a minute in vain.
-            tries = 2 if "NameResolutionError" in repr(error) else None
-            raise _PassingError(f"the connection failed: {_short(error)}", tries=tries) from error
+        if self.sizes and offset == max(self.sizes):  # all was there when an earlier run ended
+            resumed, total = True, offset
+        else:
+            resumed, total = self._ask(session, offset, version)
         found = self.part.stat().st_size
         if found < total:
             raise _PassingError(f"cut off: found {found:,} bytes, expected {total:,}")
@@ -183,6 +163,33 @@ class _Transfer:
             raise
         self.part.replace(self.target)
         self.mark.unlink(missing_ok=True)
+
+    def _ask(self, session: requests.Session, offset: int, version: str) -> tuple[bool, int]:
+        """Fetch from byte `offset` on; return whether the server did so, and how many bytes the whole should have."""
+        # Compressed on the way, ranges and lengths would be those of the compressed bytes.
+        headers = {"Accept-Encoding": "identity", "User-Agent": "burstbench"}
+        if offset:
+            headers["Range"] = f"bytes={offset}-"
+            if version:
+                headers["If-Range"] = version
+        try:
+            with session.get(
+                self.url, headers=headers, stream=True, timeout=(self.patience.connect_s, self.patience.stall_s)
+            ) as response:
+                resumed = self._look_at(response, offset)
+                return resumed, self._receive(response, offset if resumed else 0)
+        except (requests.exceptions.InvalidURL, requests.exceptions.TooManyRedirects) as error:
+            raise TransferError(str(error)) from error
+        except requests.exceptions.SSLError as error:
+            raise TransferError(f"no trusted connection: {_short(error)}") from error
+        except (requests.exceptions.Timeout, urllib3.exceptions.TimeoutError) as error:
+            raise _PassingError(f"no answer or no data within {self.patience.stall_s:g} s") from error
+        except (requests.exceptions.RequestException, urllib3.exceptions.HTTPError, OSError) as error:
+            if isinstance(error, OSError) and not isinstance(error, (requests.RequestException, ConnectionError)):
+                raise TransferError(f"cannot be written: {error}") from error
+            # Without a network no name resolves; four addresses would be asked for a minute in vain.
+            tries = 2 if "NameResolutionError" in repr(error) else None
+            raise _PassingError(f"the connection failed: {_short(error)}", tries=tries) from error
 
     def _look_at(self, response: requests.Response, offset: int) -> bool:
         """Judge the answer's head; return whether it goes on from `offset`."""
@@ -217,7 +224,7 @@ class _Transfer:
             if offset:
                 self._forget()
             raise TransferError(f"wrong size: found {total:,} bytes, expected {self._expected()}")
-        most = max(self.sizes) if self.sizes else total
+        most = total if total is not None else max(self.sizes, default=None)
         with open(self.part, "r+b" if offset else "wb") as stream, progress(self.title, most, "B") as report:
             files.write_json(self.mark, {"url": public(self.url), "version": _version(response)})
             stream.seek(offset)
@@ -229,7 +236,7 @@ class _Transfer:
     ) -> None:
         done = since = offset
         deadline = time.monotonic() + self.patience.stall_s
-        while piece := response.raw.read1(_PIECE_BYTES, decode_content=False):
+        while piece := self._piece(response, done, most):
             if done == 0 and _is_html(piece):
                 self._forget()
                 raise TransferError(_web_page(piece))
@@ -243,6 +250,15 @@ class _Transfer:
                 since, deadline = done, time.monotonic() + self.patience.stall_s
             elif time.monotonic() > deadline:
                 raise _PassingError(f"stalled: {done - since} bytes in {self.patience.stall_s:g} s")
+
+    @staticmethod
+    def _piece(response: requests.Response, done: int, most: int | None) -> bytes:
+        """What has come, without waiting for a full piece; b"" at the end."""
+        try:
+            return response.raw.read1(_PIECE_BYTES, decode_content=False)
+        except urllib3.exceptions.ProtocolError as error:
+            expected = f", expected {most:,}" if most is not None else ""
+            raise _PassingError(f"cut off: found {done:,} bytes{expected}") from error
 
     def _expected(self) -> str:
         return " or ".join(f"{size:,}" for size in sorted(self.sizes))

@@ -1,0 +1,9 @@
+import pytest
+from misbehaving_server import serving
+
+
+@pytest.fixture
+def server(monkeypatch):
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    with serving() as running:
+        yield running
