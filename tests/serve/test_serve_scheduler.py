@@ -2,11 +2,10 @@
 
 import numpy as np
 import pytest
-from serve_reference import Engine, Request
-
 from burstbench.serve import scheduler, steptime
 from burstbench.serve.scheduler import Limits, NeverFitsError
 from burstbench.serve.steptime import StepTime
+from serve_reference import Engine, Request
 
 MS = 1_000_000
 
@@ -27,7 +26,7 @@ def simulate(requests, blocks=1000, max_requests=256, max_tokens=2048, kind="v1"
         Limits(blocks, max_requests, max_tokens),
         per_token(),
         timeout,
-        round(seconds * 1000) * MS,
+        round(seconds * 1e9),
     )
 
 
@@ -116,7 +115,13 @@ def test_v1_preempts_the_last_running_and_computes_it_again():
     # first takes one of the two freed at its context of 33; the second waits for three.
     run = simulate([(0, 31, 3), (0, 32, 2)], blocks=4)
     assert log(
-        run, scheduler.START, scheduler.PREFILL, scheduler.DECODE, scheduler.WAITING, scheduler.PREEMPTED, scheduler.USED
+        run,
+        scheduler.START,
+        scheduler.PREFILL,
+        scheduler.DECODE,
+        scheduler.WAITING,
+        scheduler.PREEMPTED,
+        scheduler.USED,
     ) == [[0, 63, 0, 0, 0, 4], [63, 0, 1, 1, 1, 2], [64, 0, 1, 1, 0, 3], [65, 33, 0, 0, 0, 3]]
     assert in_ms(run.done_ns) == [65, 98]
     assert in_ms(run.first_token_ns) == [63, 63]
@@ -173,11 +178,239 @@ def test_v0_keeps_one_percent_of_the_blocks_free_at_admission():
 
 
 def test_queue_timeout_at_exact_times():
-    # One at a time. The first keeps the engine for 50 ms; waiting is allowed for 20.
-    requests = [(0, 10, 41), (2, 5, 1), (30, 5, 1), (31, 5, 1)]
-    run = simulate(requests, max_requests=1, timeout="queue", seconds=0.020)
-    assert [scheduler.OUTCOMES[code] for code in run.outcomes] == ["ok", "timeout", "ok", "ok"]
-    assert in_ms(run.first_scheduled_ns) == [0, None, 50, None][:3] + [55]
-    # The third waited for exactly 20 ms, the fourth for 24: too long.
-    run = simulate([*requests[:3], (34.9, 5, 1), (35, 5, 1)], max_requests=1, timeout="queue", seconds=0.020)
-    assert [scheduler.OUTCOMES[code] for code in run.outcomes] == ["ok", "timeout", "ok", "timeout", "ok"][:3] + ["ok"] * 2
+    # One at a time. The first keeps the engine for 50 ms; 20 ms of waiting are allowed. The third waits for exactly 20,
+    # the fourth would wait for 24, the fifth for exactly 20.
+    run = simulate(
+        [(0, 10, 41), (2, 5, 1), (30, 5, 1), (31, 5, 1), (35, 5, 1)], max_requests=1, timeout="queue", seconds=0.020
+    )
+    assert [scheduler.OUTCOMES[code] for code in run.outcomes] == ["ok", "timeout", "ok", "timeout", "ok"]
+    assert in_ms(run.first_scheduled_ns) == [0, None, 50, None, 55]
+    assert in_ms(run.done_ns) == [50, 22, 55, 51, 60]
+    assert run.response_tokens.tolist() == [41, 0, 1, 0, 1]
+    # The second one counts as waiting until the step after its deadline.
+    waiting = {start: count for start, count in log(run, scheduler.START, scheduler.WAITING)}
+    assert [waiting[start] for start in (10, 22, 23, 30, 35)] == [1, 1, 0, 1, 3]
+
+
+def test_queue_timeout_leaves_a_preempted_request_alone():
+    run = simulate([(0, 31, 40), (0, 32, 40)], blocks=5, timeout="queue", seconds=0.001)
+    assert run.preemptions.tolist() == [0, 1]
+    assert run.outcomes.tolist() == [0, 0]
+
+
+def test_total_timeout_at_exact_times():
+    # Tokens come at 10, 11 ... ms. At 20.5 ms the eleventh has come; the step to 21 ms brings no twelfth. The second
+    # request gets the engine at 21 ms.
+    run = simulate([(0, 10, 100), (15, 5, 1)], max_requests=1, timeout="total", seconds=0.0205)
+    assert [scheduler.OUTCOMES[code] for code in run.outcomes] == ["timeout", "ok"]
+    assert in_ms(run.done_ns) == [20.5, 26]
+    assert run.response_tokens.tolist() == [11, 1]
+    assert in_ms(run.first_scheduled_ns) == [0, 21]
+    # A last token at the deadline is in time.
+    run = simulate([(0, 10, 11)], timeout="total", seconds=0.020)
+    assert run.outcomes.tolist() == [0]
+    assert in_ms(run.done_ns) == [20]
+
+
+def test_total_timeout_reaches_requests_that_wait_and_frees_blocks_of_those_that_run():
+    # The first holds 2 of 3 blocks until it is aborted at 30 ms, after 6 tokens. The second needs 2: it is scheduled at
+    # 30, but its own deadline is 31. The third runs beside it and ends in time.
+    run = simulate([(0, 25, 20), (1, 20, 5), (29, 5, 2)], blocks=3, timeout="total", seconds=0.030)
+    assert [scheduler.OUTCOMES[code] for code in run.outcomes] == ["timeout", "timeout", "ok"]
+    assert in_ms(run.first_scheduled_ns) == [0, 30, 30]
+    assert in_ms(run.done_ns) == [30, 31, 56]
+    assert run.response_tokens.tolist() == [6, 0, 2]
+    # One that has waited all its time without a schedule.
+    run = simulate([(0, 25, 20), (1, 20, 5)], max_requests=1, timeout="total", seconds=0.035)
+    assert in_ms(run.first_scheduled_ns) == [0, 35]
+    run = simulate([(0, 25, 20), (1, 20, 5)], max_requests=1, timeout="total", seconds=0.0345)
+    assert in_ms(run.done_ns) == [34.5, 35.5]
+    run = simulate([(0, 34, 1), (1, 20, 5)], max_requests=1, timeout="total", seconds=0.010)
+    assert in_ms(run.first_scheduled_ns) == [0, None]
+    assert in_ms(run.done_ns) == [10, 11]
+
+
+def test_the_engine_sleeps_until_the_next_request():
+    run = simulate([(0, 2, 1), (1000, 2, 1)])
+    assert log(run, scheduler.START, scheduler.DURATION) == [[0, 2], [1000, 2]]
+
+
+def test_no_requests():
+    empty = np.array([], dtype=np.int64)
+    run = scheduler.simulate("v1", empty, empty, empty, Limits(10, 1, 8), per_token())
+    assert run.steps.shape == (0, 8)
+    assert run.done_ns.size == 0
+
+
+def test_what_can_never_be_served_is_refused():
+    with pytest.raises(NeverFitsError, match=r"request 1: 60 prompt and 6 response tokens need 5 blocks .* has 4"):
+        simulate([(0, 60, 5), (0, 60, 6)], blocks=4)
+    with pytest.raises(NeverFitsError, match="exceed the 64 tokens of a step"):
+        simulate([(0, 60, 6)], kind="v0", max_tokens=64)
+
+
+def test_wrong_arguments_are_refused():
+    with pytest.raises(ValueError, match="must not decrease"):
+        simulate([(5, 1, 1), (4, 1, 1)])
+    with pytest.raises(ValueError, match="at least one token"):
+        simulate([(5, 0, 1)])
+    with pytest.raises(ValueError, match="no such scheduler"):
+        simulate([(5, 1, 1)], kind="v2")
+    with pytest.raises(ValueError, match="do not reach"):
+        simulate([(5, 1, 1)], max_tokens=5000)
+
+
+def test_default_limits_depend_on_the_card():
+    assert Limits.of_card("v1", 7, "NVIDIA A800-SXM4-80GB", 80, 4096) == Limits(7, 1024, 8192)
+    assert Limits.of_card("v1", 7, "NVIDIA A100-SXM4-80GB", 80, 4096) == Limits(7, 256, 2048)
+    assert Limits.of_card("v1", 7, "NVIDIA RTX A6000", 48, 4096) == Limits(7, 256, 2048)
+    assert Limits.of_card("v0", 7, "NVIDIA A800-SXM4-80GB", 80, 4096) == Limits(7, 256, 4096)
+    assert Limits.of_card("v0", 7, "NVIDIA A800-SXM4-80GB", 80, 1024) == Limits(7, 256, 2048)
+
+
+# Against the reference ------------------------------------------------------------------------------------------------
+
+# q = 1, so that no power is computed and the two agree to the nanosecond.
+TIMES = StepTime(
+    linear_s=3e-3 + 1.7e-4 * np.arange(400),
+    head_s=2e-5 * np.arange(400),
+    attention=np.array([1e-3, 1e-4, 2e-4, 3e-6, 5e-6, 7e-6, 1.0, 1.1e-4, 2e-8]),
+)
+
+
+def duration_ns(tokens, requests, contexts, chunks):
+    seconds = 3e-3 + 1.7e-4 * tokens + 2e-5 * requests + 1e-3 + 1e-4 * requests
+    if contexts:
+        seconds += 2e-4 + 3e-6 * sum(contexts) + 5e-6 * len(contexts) + 7e-6 * max(contexts)
+    seconds += sum(1.1e-4 + 2e-8 * (n * before + n * (n + 58) / 2) for n, before in chunks)
+    return round(seconds * 1e9)
+
+
+def random_case(rng, kind):
+    count = int(rng.integers(1, 25))
+    blocks = int(rng.integers(12, 40)) if rng.random() < 0.9 else int(rng.integers(100, 220))
+    longest = 16 * (blocks - max(1, blocks // 100)) - 60
+    prompt = np.minimum(rng.integers(1, 150, count), longest)
+    response = rng.integers(1, 60, count)
+    arrival = np.cumsum(rng.choice([0, 1, 30_000_000, 200_000_000], count) * rng.integers(0, 3, count))
+    max_tokens = int(rng.integers(16, 120)) if kind == "v1" else int(rng.integers(max(prompt + response), 399))
+    limits = Limits(blocks, int(rng.integers(1, 12)), max_tokens)
+    timeout = rng.choice(["none", "queue", "total"])
+    return arrival, prompt, response, limits, str(timeout), int(rng.integers(1, 2_000)) * MS
+
+
+@pytest.mark.parametrize("kind", ["v1", "v0"])
+def test_every_step_is_that_of_the_reference(kind):
+    entropy = np.random.SeedSequence().entropy
+    rng = np.random.default_rng(entropy)
+    seen = {"preemptions": 0, "timeouts": 0, "waited": 0}
+    for number in range(400):
+        arrival, prompt, response, limits, timeout, limit = random_case(rng, kind)
+        case = f"seed {entropy}, case {number}"
+        requests = [Request(i, *map(int, row)) for i, row in enumerate(zip(arrival, prompt, response, strict=True))]
+        engine = Engine(kind, limits.blocks, limits.max_requests, limits.max_tokens, duration_ns, timeout, limit)
+        engine.run(requests)
+        run = scheduler.simulate(kind, arrival, prompt, response, limits, TIMES, timeout, limit)
+        wanted = np.array(engine.steps, dtype=np.int64).reshape(-1, 8)
+        # Sums in another order may round to the neighbouring nanosecond; times are compared to 1 µs, decisions exactly.
+        assert run.steps.shape == wanted.shape, case
+        assert (run.steps[:, 2:] == wanted[:, 2:]).all(), case
+        assert np.abs(run.steps[:, :2] - wanted[:, :2]).max(initial=0) < 1000, case
+        for ours, theirs in (
+            (run.first_scheduled_ns, "first_scheduled"), (run.first_token_ns, "first_token"), (run.done_ns, "done"),
+        ):  # fmt: skip
+            found = np.array([getattr(request, theirs) for request in requests])
+            assert ((ours < 0) == (found < 0)).all(), case
+            assert np.abs(ours - found).max() < 1000, case
+        assert run.response_tokens.tolist() == [request.outputs for request in requests], case
+        assert run.preemptions.tolist() == [request.preemptions for request in requests], case
+        assert [scheduler.OUTCOMES[code] for code in run.outcomes] == [request.outcome for request in requests], case
+        assert len(engine.free) == limits.blocks
+        seen["preemptions"] += int(run.preemptions.sum())
+        seen["timeouts"] += int(run.outcomes.sum())
+        seen["waited"] += int(run.steps[:, scheduler.WAITING].sum())
+    assert min(seen.values()) > 100, f"the cases test too little: {seen}"
+
+
+# What must always hold ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", ["v1", "v0"])
+@pytest.mark.parametrize("timeout", ["none", "queue", "total"])
+def test_laws(kind, timeout):
+    rng = np.random.default_rng()
+    for load in (0.05, 0.3, 1.0):
+        count = 3000
+        arrival = np.cumsum(rng.gamma(0.3, 1e9 / 0.3 / load / 20, count)).astype(np.int64)
+        prompt, response = rng.integers(1, 250, count), rng.integers(1, 120, count)
+        limits = Limits(150, 32, 399)
+        run = scheduler.simulate(kind, arrival, prompt, response, limits, TIMES, timeout, 2_000 * MS)
+        ok = run.outcomes == 0
+        # Every request ends once: with all its tokens, or at its deadline.
+        assert (run.done_ns >= arrival).all()
+        assert (run.response_tokens[ok] == response[ok]).all()
+        assert (run.response_tokens[~ok] < response[~ok]).all()
+        assert (run.done_ns[~ok] == arrival[~ok] + 2_000 * MS).all()
+        assert ok.all() or timeout != "none"
+        # In order: scheduled, first token, done.
+        began = run.first_scheduled_ns >= 0
+        assert (run.first_scheduled_ns[began] >= arrival[began]).all()
+        assert (run.first_token_ns[ok] > run.first_scheduled_ns[ok]).all()
+        assert (run.done_ns[ok] >= run.first_token_ns[ok]).all()
+        # First come, first served.
+        assert (np.diff(run.first_scheduled_ns[began]) >= 0).all()
+        # The limits hold and blocks are never negative.
+        start, duration, prefill, decode, running, waiting, preempted, used = run.steps.T
+        assert (used >= 1).all()
+        assert (used <= limits.blocks).all()
+        assert (running <= limits.max_requests).all()
+        assert (waiting >= 0).all()
+        assert (prefill + decode >= 1).all()
+        assert (prefill + decode <= limits.max_tokens).all()
+        assert ((prefill == 0) | (decode == 0)).all() or kind == "v1"
+        # One step after the other; the engine sleeps only until an arrival, with nothing left to do.
+        end = start + duration
+        idle = np.flatnonzero(start[1:] != end[:-1])
+        assert (start[1:] >= end[:-1]).all()
+        for step in idle:
+            assert start[step + 1] in arrival
+            assert (run.done_ns[arrival < start[step + 1]] <= start[step + 1]).all()
+        # Work is conserved.
+        assert preempted.sum() == run.preemptions.sum()
+        if timeout == "none":
+            again = run.preemptions.sum()
+            assert prefill.sum() >= prompt.sum()
+            assert (response - 1).sum() - again <= decode.sum() <= (response - 1).sum()
+            if not again:
+                assert prefill.sum() == prompt.sum()
+        else:
+            assert decode.sum() + prefill.sum() >= (prompt + response - 1)[ok].sum() - run.preemptions[ok].sum()
+
+
+@pytest.mark.parametrize("kind", ["v1", "v0"])
+def test_more_blocks_do_not_hurt_in_the_mean(kind):
+    rng = np.random.default_rng(20240303)
+    latency = {60: [], 120: [], 400: []}
+    for _ in range(20):
+        arrival = np.cumsum(rng.exponential(1.2e8, 300)).astype(np.int64)
+        prompt, response = rng.integers(1, 250, 300), rng.integers(1, 120, 300)
+        for blocks, values in latency.items():
+            run = scheduler.simulate(kind, arrival, prompt, response, Limits(blocks, 64, 399), TIMES)
+            values.append((run.done_ns - arrival).mean())
+    means = [float(np.mean(values)) for values in latency.values()]
+    assert means == sorted(means, reverse=True)
+    assert means[0] > 1.2 * means[2]
+
+
+def test_the_compiled_step_time_is_the_plain_one():
+    times = StepTime(TIMES.linear_s, TIMES.head_s, np.array([1e-3, 1e-4, 2e-4, 3e-6, 5e-6, 7e-6, 1.68, 1.1e-4, 2e-8]))
+    run = scheduler.simulate("v1", np.array([0]), np.array([300]), np.array([50]), Limits(100, 4, 256), times)
+    plain = [
+        steptime.seconds(*(times.linear_s, times.head_s, times.attention), 256, 1, 0, 0, 0, 1, 256 * 314 / 2),
+        steptime.seconds(*(times.linear_s, times.head_s, times.attention), 44, 1, 0, 0, 0, 1, 44 * 256 + 44 * 102 / 2),
+        *(
+            steptime.seconds(*(times.linear_s, times.head_s, times.attention), 1, 1, 1, context, context, 0, 0.0)
+            for context in range(301, 350)
+        ),
+    ]
+    assert run.steps[:, scheduler.DURATION] == pytest.approx(np.array(plain) * 1e9, abs=1.5)
