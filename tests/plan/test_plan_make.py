@@ -260,6 +260,17 @@ def test_streams_differ_by_cell_seed_and_purpose():
             assert not np.array_equal(column(base, name), column(other, name)), change
 
 
+def test_no_two_draws_share_a_stream(monkeypatch):
+    # Gaps and lengths of one stream would be correlated (a peer's are, at 0.98).
+    asked = []
+    original = make.seeds.generator
+    monkeypatch.setattr(make.seeds, "generator", lambda *key: asked.append(key) or original(*key))
+    for seed in (1, 2):
+        plan([{"name": "warmup", "seconds": 10}, {"name": "variation", "requests": 10}], seed=seed)
+    assert len(asked) == 2 * 2 * 3
+    assert len({original(*key).integers(2**63) for key in asked}) == len(asked)
+
+
 def digest():
     """SHA-256 of the numbers of a plan that uses all there is of mathematics: logarithms, powers, exp, sin."""
     phases = [
