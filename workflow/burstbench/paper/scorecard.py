@@ -200,8 +200,13 @@ def judge(part: Part, tables: Tables, facts: Mapping[str, Any]) -> tuple[Finding
         if active[on] and on in part.rulings:
             ruling = part.rulings[on]
             verdict = ruling.verdict or verdict
-            # A reason that replaces the verdict stands alone: the test's own would argue for another one.
-            reasons = [ruling.reason] if ruling.verdict else [*reasons, ruling.reason]
+            if ruling.verdict == BY_CONSTRUCTION and found.holds is not None:
+                # Construction may miss what it aims at: say what the numbers are like all the same.
+                reasons = [ruling.reason, f"the test {'holds' if found.holds else 'fails'} ({found.reason})"]
+            elif ruling.verdict:
+                reasons = [ruling.reason]
+            else:
+                reasons.append(ruling.reason)
     return found, verdict, "; ".join(reasons)
 
 

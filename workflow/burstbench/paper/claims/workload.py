@@ -500,7 +500,7 @@ def fails_more(tables: Tables, p: Mapping[str, Any]) -> Finding:
     chance = math.erfc(abs(difference) / error / math.sqrt(2)) if error > 0 else 1.0
     holds = difference > 0 and chance < p["p_value"]
     sign = "more" if difference > 0 else "less"
-    return Finding(numbers, holds, f"the first fails {sign}, p = {digits(chance)}")
+    return Finding(numbers, bool(holds), f"the first fails {sign}, p = {digits(chance)}")
 
 
 def fails_above(tables: Tables, p: Mapping[str, Any]) -> Finding:
