@@ -1,7 +1,6 @@
 """Failure rate, latency and throughput of one experiment's cells: by part, over the seeds, and over time."""
 
 import argparse
-import sys
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import pairwise
@@ -17,6 +16,7 @@ from burstbench.errors import UserError
 from burstbench.metrics import definitions
 from burstbench.metrics.definitions import NS_PER_S, Floats, Part
 from burstbench.metrics.runs import Cell, Run, read_run
+from burstbench.progress import progress
 from burstbench.seeds import generator
 
 Columns = dict[str, list[Any]]
@@ -95,17 +95,17 @@ def summarise(
     cells: Columns = defaultdict(list)
     timeline: list[dict[str, Any]] = []
     seen: dict[Cell, Path] = {}
-    for number, (plan_dir, serve_dir) in enumerate(folders, 1):
-        measured = read_run(plan_dir, serve_dir)
-        if measured.cell in seen:
-            raise UserError(f"{serve_dir}: cell {tuple(measured.cell)} again, first in {seen[measured.cell]}")
-        seen[measured.cell] = serve_dir
-        for part in parts(measured, good_ttft_s, good_tpot_s):
-            for name, values in part.items():
-                cells[name].extend(values)
-        timeline.append(timeline_of(measured, interval_s))
-        if len(folders) > 1:
-            print(f"metrics: {number}/{len(folders)} {' '.join(map(str, measured.cell))}", file=sys.stderr)
+    with progress("Measuring cells", len(folders), "cells") as report:
+        for number, (plan_dir, serve_dir) in enumerate(folders, 1):
+            measured = read_run(plan_dir, serve_dir)
+            if measured.cell in seen:
+                raise UserError(f"{serve_dir}: cell {tuple(measured.cell)} again, first in {seen[measured.cell]}")
+            seen[measured.cell] = serve_dir
+            for part in parts(measured, good_ttft_s, good_tpot_s):
+                for name, values in part.items():
+                    cells[name].extend(values)
+            timeline.append(timeline_of(measured, interval_s))
+            report(number)
     order = sorted(range(len(timeline)), key=lambda index: list(seen)[index])
     names = list(timeline[0])
     CELL_METRICS.write(_sorted(cells), cells_path)
