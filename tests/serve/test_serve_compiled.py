@@ -1,6 +1,6 @@
 """Compiled code is kept by content, and processes that start at the same time do not spoil it."""
 
-import importlib.util
+import importlib
 import os
 import subprocess
 import sys
@@ -8,21 +8,25 @@ from pathlib import Path
 
 import numba
 import pytest
-
 from burstbench.serve import compiled
 
 PROGRAM = """
+import sys
 from test_serve_compiled import use
-print(*use())
+print(*use(sys.argv[1]))
 """
 
 
-def use(source=os.environ.get("SMALL_SOURCE", "")):
-    """Compile `double` of the file and return its answer for 21 and whether it came from the cache."""
-    spec = importlib.util.spec_from_file_location("small", source)
-    small = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(small)
-    function = compiled.compile_once(small.double, (numba.int64,), (Path(source),))
+def use(source):
+    """Compile `double` of the file small.py and return its answer for 21 and whether it came from the cache."""
+    sys.path.insert(0, str(Path(source).parent))
+    try:
+        sys.modules.pop("small", None)
+        importlib.invalidate_caches()
+        small = importlib.import_module("small")
+        function = compiled.compile_once(small.double, (numba.int64,), (Path(source),))
+    finally:
+        sys.path.pop(0)
     return function(21), sum(function.stats.cache_hits.values())
 
 
@@ -39,9 +43,9 @@ def source(tmp_path, monkeypatch):
 
 
 def test_of_two_processes_one_compiles_and_the_other_waits(source):
-    environment = os.environ | {"SMALL_SOURCE": str(source), "PYTHONPATH": str(Path(__file__).parent)}
+    environment = os.environ | {"PYTHONPATH": str(Path(__file__).parent)}
     both = [
-        subprocess.Popen([sys.executable, "-c", PROGRAM], env=environment, stdout=subprocess.PIPE, text=True)
+        subprocess.Popen([sys.executable, "-c", PROGRAM, source], env=environment, stdout=subprocess.PIPE, text=True)
         for _ in range(2)
     ]
     answers = sorted(process.communicate(timeout=120)[0].split() for process in both)
