@@ -26,6 +26,7 @@ FIG06 = Artifact(
 )
 SERVICES = ("conversation", "api", "all")
 GAMMA_MODEL = "ChatGPT"
+FIRM = 5  # times of day with fewer fitted workdays are drawn as open marks, without quartiles
 GAMMA_SERVICE = "conversation"
 PARAMETERS = (  # column stem, unit suffix, panel title, axis label
     ("alpha", "", "shape α", "α"),
@@ -238,6 +239,7 @@ def fig06(inputs: Inputs, style: Style) -> Drawn:
     rows = {name: values[fitted] for name, values in rows.items()}
     look: Look = style.model(GAMMA_MODEL)
     figure, axes = looks.canvas(style, "double", 2.0, 1, 3)
+    firm = rows["windows"] >= FIRM
     hours = (rows["window_s"] + rows["width_s"] / 2) / 3600
     lists: dict[str, list] = {
         name: [] for name in ("service", "model", "window_s", "width_s", "windows", "parameter", "median", "q1", "q3")
@@ -246,9 +248,19 @@ def fig06(inputs: Inputs, style: Style) -> Drawn:
         panel = axes[0, place]
         median = rows[f"{stem}{unit}"]
         q1, q3 = rows[f"{stem}_q1{unit}"], rows[f"{stem}_q3{unit}"]
-        x, low = _broken(hours, q1, rows["width_s"])
-        _, high = _broken(hours, q3, rows["width_s"])
-        _, middle = _broken(hours, median, rows["width_s"])
+        x, low = _broken(hours[firm], q1[firm], rows["width_s"][firm])
+        _, high = _broken(hours[firm], q3[firm], rows["width_s"][firm])
+        _, middle = _broken(hours[firm], median[firm], rows["width_s"][firm])
+        panel.plot(
+            hours[~firm],
+            median[~firm],
+            linestyle="none",
+            marker=look.marker,
+            markersize=2.4,
+            markerfacecolor="#FFFFFF",
+            markeredgecolor=look.colour,
+            markeredgewidth=0.7,
+        )
         panel.fill_between(x, low, high, color=look.colour, alpha=0.22, linewidth=0)
         panel.plot(x, middle, color=look.colour, marker=look.marker, markersize=1.8, linewidth=0.9)
         if stem != "alpha":
@@ -309,6 +321,7 @@ def fig06(inputs: Inputs, style: Style) -> Drawn:
         ("trace",),
         f"{GAMMA_SERVICE} log, {GAMMA_MODEL}, workdays, windows with enough gaps for a fit",
         f"{int(rows['windows'].sum()):,} fitted windows",
+        f"Open marks: fewer than {FIRM} workdays." if (~firm).any() else "",
     )
     return Drawn(figure, text, lists)
 

@@ -42,16 +42,16 @@ GROUPS = {  # a frame around boxes
     "generator": (0.4, 0.0, 50.2, 43.6, "Workload generator", "#3F6483"),
     "server": (57.4, 0.0, 20.2, 43.6, "Server", "#6E5F22"),
 }
-ARROWS = (  # from, to, text, where the text stands
-    ((26.5, 33.7), (34, 33.7), "when", "above"),
-    ((26.5, 20), (34, 20), "what", "above"),
-    ((11, 14.8), (11, 11.6), "length", "left"),
-    ((17.5, 11.6), (17.5, 14.8), "prompt", "right"),
-    ((49, 20), (59, 20), "HTTP", "above"),
-    ((59, 34.2), (49, 34.2), "answer or\ntimeout", "above"),
-    ((67.5, 24.8), (67.5, 29.5), "", ""),
-    ((67.5, 15.3), (67.5, 10.6), "", ""),
-    ((76, 5.8), (83.5, 5.8), "records", "above"),
+ARROWS = (  # from, to, text, where the text stands, how far it is moved along
+    ((26.5, 33.7), (34, 33.7), "when", "above", 0.0),
+    ((26.5, 20), (34, 20), "what", "above", 0.0),
+    ((11, 14.8), (11, 11.6), "length", "left", 0.0),
+    ((17.5, 11.6), (17.5, 14.8), "prompt", "right", 0.0),
+    ((49, 20), (59, 20), "HTTP", "above", 0.0),
+    ((59, 34.2), (49, 34.2), "answer,\ntimeout", "above", 0.0),
+    ((67.5, 24.8), (67.5, 29.5), "", "", 0.0),
+    ((67.5, 15.3), (67.5, 10.6), "", "", 0.0),
+    ((76, 5.8), (83.5, 5.8), "records", "above", 0.8),
 )
 
 
@@ -60,7 +60,7 @@ def fig15(inputs: Inputs, style: Style) -> Drawn:
     figure, axes = looks.canvas(style, "double", 3.1, strip_in=0.02)
     panel = axes[0, 0]
     panel.set_xlim(0, WIDTH)
-    panel.set_ylim(0, HEIGHT)
+    panel.set_ylim(-0.4, HEIGHT)
     panel.set_axis_off()
     for left, bottom, width, height, title, colour in GROUPS.values():
         panel.add_patch(
@@ -99,8 +99,8 @@ def fig15(inputs: Inputs, style: Style) -> Drawn:
             fontsize=6.3,
             linespacing=1.3,
         )
-    for start, end, text, side in ARROWS:
-        _arrow(panel, start, end, text, side)
+    for start, end, text, side, shift in ARROWS:
+        _arrow(panel, start, end, text, side, shift)
     parts = [name for name in BOXES]
     numbers = {
         "part": parts,
@@ -118,14 +118,16 @@ def fig15(inputs: Inputs, style: Style) -> Drawn:
     return Drawn(figure, text, numbers)
 
 
-def _arrow(panel: Axes, start: tuple[float, float], end: tuple[float, float], text: str, side: str) -> None:
-    """Draw an arrow with its text above it, or left or right of it."""
+def _arrow(
+    panel: Axes, start: tuple[float, float], end: tuple[float, float], text: str, side: str, shift: float = 0
+) -> None:
+    """Draw an arrow with its text above it, moved by `shift`, or left or right of it."""
     panel.add_patch(
         FancyArrowPatch(
             start, end, arrowstyle="-|>", mutation_scale=7, linewidth=0.9, color="#333333", shrinkA=0, shrinkB=0
         )
     )
-    x, y = (start[0] + end[0]) / 2, (start[1] + end[1]) / 2
+    x, y = (start[0] + end[0]) / 2 + shift, (start[1] + end[1]) / 2
     paint: dict[str, Any] = {"fontsize": 6, "color": "#333333", "linespacing": 1.1}
     if side == "above":
         panel.text(x, y + 0.7, text, ha="center", va="bottom", **paint)

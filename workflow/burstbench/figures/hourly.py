@@ -1,4 +1,10 @@
-"""Figs. 3, 4 and 10-13: requests and tokens of each hour of the day, as box plots over the days."""
+"""Figs. 3, 4 and 10-13: requests and tokens of each hour of the day, as box plots over the workdays.
+
+The paper does not say which days its boxes span. Its section V-A speaks of "all workdays in Figure 4"; the published
+medians of the conversation service add up to a workday's total, not to that of all days; and boxes of hours in which
+requests are rare start above 0. So a box holds the workdays' hours with at least one request, here and in the
+comparison of the trace with the published numbers.
+"""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -47,11 +53,15 @@ PANELS = {
     12: (RESPONSE_TOKENS, "conversation"),
     13: (RESPONSE_TOKENS, "api"),
 }
+WORKDAYS = 5  # Monday to Friday
 QUARTILES = ("q1", "median", "q3")
 
 
 def box(values: np.ndarray) -> dict[str, float | np.ndarray]:
     """Return quartiles, Tukey's whiskers (the last value within 1.5 interquartile ranges) and the values beyond."""
+    if not values.size:
+        nothing = dict.fromkeys(("q1", "med", "q3", "whislo", "whishi", "mean"), np.nan)
+        return {**nothing, "fliers": values}
     q1, median, q3 = np.percentile(values, [25, 50, 75])
     reach = 1.5 * (q3 - q1)
     inside = values[(values >= q1 - reach) & (values <= q3 + reach)]
@@ -73,6 +83,9 @@ def draw_hours(inputs: Inputs, style: Style, quantity: Quantity, service: str) -
     The API panels have a logarithmic axis that is linear near 0: their days differ by orders of magnitude.
     """
     counts = where(inputs.read("hourly_counts"), service=service)
+    workdays = len(set(counts["day"][counts["weekday"] <= WORKDAYS].tolist()))
+    kept = (counts["weekday"] <= WORKDAYS) & (counts["requests"] > 0)
+    counts = {name: values[kept] for name, values in counts.items()}
     models = distinct(counts["model"], MODELS)
     published = inputs.read("published_hourly_boxes") if inputs.has("published_hourly_boxes") else None
     figure, axes = looks.canvas(style, "double", 2.35, 1, max(len(models), 1))
@@ -134,22 +147,21 @@ def draw_hours(inputs: Inputs, style: Style, quantity: Quantity, service: str) -
     axes[0, 0].set_ylabel(quantity.axis)
     _legend(figure, style, overlaid)
     name = "API" if service == "api" else service
-    what = f"{quantity.title} per hour of the day, {name} service: box plots over the days"
+    what = f"{quantity.title} per hour of the day, {name} service: box plots over the workdays"
     scale = " The axis is logarithmic, and linear below its first power of ten." if service == "api" else ""
     extra = (
-        "Box: quartiles; line: median; whiskers: last day within 1.5 interquartile ranges; dots: days beyond."
+        "Box: quartiles; line: median; whiskers: last workday within 1.5 interquartile ranges; dots: those beyond."
         + scale
         + (" Black: medians and quartiles read off the published figure." if overlaid else "")
     )
-    days = len(set(counts["day"].tolist()))
     total = "; ".join(f"{model} {number(where(counts, model=model)[quantity.column].sum())}" for model in models)
     unit = "requests" if quantity is REQUESTS else "tokens"
     text = caption(
         what,
         inputs.facts,
         ("trace",),
-        f"{service} log, all days and hours, hours without requests count 0",
-        f"{days} days a box; {total} {unit}",
+        f"{service} log, workdays (the paper's boxes span them too), hours with at least one request",
+        f"{workdays} workdays, the hours of a box in the CSV; {total} {unit}",
         extra,
     )
     return Drawn(figure, text, lists)
@@ -177,10 +189,10 @@ def _axes(panel, quantity, service, boxes) -> None:  # type: ignore[no-untyped-d
         top = max(
             max(stats["whishi"], *stats["fliers"]) if len(stats["fliers"]) else stats["whishi"] for stats in boxes
         )
-        powers = 10.0 ** np.arange(np.log10(quantity.linear_to), np.ceil(np.log10(max(top, quantity.linear_to))) + 1)
+        powers = 10.0 ** np.arange(np.log10(quantity.linear_to), np.ceil(np.log10(top)) + 1)
         panel.set_yticks([0, *powers])
         panel.set_yticks([], minor=True)
-        panel.set_ylim(-0.02 * quantity.linear_to, max(top * 1.6, quantity.linear_to * 2))
+        panel.set_ylim(-0.02 * quantity.linear_to, top * 1.6)
     else:
         panel.set_ylim(bottom=0)
     panel.yaxis.set_major_formatter(looks.thousands)
@@ -189,7 +201,7 @@ def _axes(panel, quantity, service, boxes) -> None:  # type: ignore[no-untyped-d
 def _legend(figure, style, overlaid) -> None:  # type: ignore[no-untyped-def]
     grey = style.get("neutral")
     handles: list = [
-        Patch(facecolor=grey, alpha=0.45, edgecolor=grey, label="quartiles over days"),
+        Patch(facecolor=grey, alpha=0.45, edgecolor=grey, label="quartiles over workdays"),
         Line2D([], [], color="#000000", linewidth=1.0, label="median"),
         Line2D([], [], color=grey, marker="|", markersize=3, linewidth=0.7, label="1.5 interquartile ranges"),
         Line2D([], [], linestyle="none", color=grey, marker=".", markersize=3, label="days beyond"),

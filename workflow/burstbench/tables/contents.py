@@ -216,8 +216,8 @@ def table3(inputs: Inputs, runs: Sequence[Path]) -> Made:
         ("engine",),
         "phase warmup, all requests",
         f"{seeds} seeds",
-        "In brackets: 95 % bootstrap interval over the seeds; p10, p90: over time. The paper: 30–40 % on average in the "
-        "warm-up, with swings of 20 to 50 %.",
+        "In brackets: 95 % bootstrap interval over the seeds; p10, p90: over time. The paper: 30–40 % on average in "
+        "the warm-up, with swings of 20 to 50 %.",
     )
     return Made(inputs.artifact, cells, text)
 
