@@ -130,6 +130,13 @@ def test_a_claim_about_all_cases_fails_with_one(tmp_path):
     assert "llama a6000 (1 of 2 hold)" in found.reason
 
 
+def test_a_case_that_cannot_be_tested_is_named(tmp_path):
+    rows = steps("failure_rate", [0, 0, 0.5, 0.5, 0, 0]) + steps("failure_rate", [0] * 6, gpu="a6000")
+    found = serving.recovers(study(tmp_path, vary_alpha_summary=rows), FAILURES)
+    assert found.holds is True
+    assert "llama a6000: the failure rate does not jump" in found.reason
+
+
 def test_a_step_without_an_answer_is_not_testable(tmp_path):
     tables = study(tmp_path, vary_alpha_summary=steps("latency_sd", [1, 1, None, None, 1, 1]))
     with pytest.raises(NoDataError):

@@ -53,6 +53,8 @@ def test_a_ruling_holds_on_its_input_only(tmp_path):
 def test_construction_may_miss_what_it_aims_at(tmp_path):
     missed = part(holds=False, twin=("by construction", "it went in"))
     assert judge(missed, study(tmp_path, failures=[]), TWIN)[2] == "it went in; the test fails (as tested)"
+    silent = part(holds=None, twin=("by construction", "it went in"))
+    assert judge(silent, study(tmp_path, failures=[]), TWIN)[2] == "it went in; the test cannot tell (as tested)"
 
 
 def test_a_ruling_without_a_verdict_adds_its_reason(tmp_path):
@@ -185,9 +187,12 @@ def test_the_files_agree_and_are_repeatable(root, tmp_path, tables):
     page = first[1].decode()
     assert len(re.findall(r"^## \d+\. ", page, re.MULTILINE)) == 19
     assert "twin" not in page.partition("## 1.")[0]
-    for line in page.splitlines():
-        if line.startswith("| "):
-            assert len(re.split(r"(?<!\\)\|", line)) == 9, line
+    overview, claims = page.partition("## 1.")[::2]
+    for text, columns in ((overview, 5), (claims, 7)):
+        for line in text.splitlines():
+            if line.startswith("| "):
+                assert len(re.split(r"(?<!\\)\|", line)) == columns + 2, line
+    assert "| 13. Failures by model and service | 1 |  |  | 6 |" in overview
     write_scorecard(root / "config/claims.yaml", dict(reversed(tables.items())), REAL, *outputs)
     assert [path.read_bytes() for path in outputs] == first
 
@@ -199,7 +204,7 @@ def test_the_page_says_what_was_twin_and_simulated(root, tmp_path, tables):
     check.write_text(
         "table,item,unit,published,found,error,reading_error,clipped\n"
         "t,a,requests,100,101,0.01,1,false\nt,b,requests,100,98,-0.02,1,false\nt,c,requests,100,90,-0.1,1,false\n"
-        "t,d,requests,100,300,2,1,true\n"
+        "t,d,requests,100,300,2,1,true\nt,e,requests,0,300,,1,false\n"
     )
     write_scorecard(root / "config/claims.yaml", tables | {"check": check}, TWIN, *outputs)
     top = outputs[1].read_text(encoding="utf-8").partition("## 1.")[0]

@@ -200,9 +200,10 @@ def judge(part: Part, tables: Tables, facts: Mapping[str, Any]) -> tuple[Finding
         if active[on] and on in part.rulings:
             ruling = part.rulings[on]
             verdict = ruling.verdict or verdict
-            if ruling.verdict == BY_CONSTRUCTION and found.holds is not None:
-                # Construction may miss what it aims at: say what the numbers are like all the same.
-                reasons = [ruling.reason, f"the test {'holds' if found.holds else 'fails'} ({found.reason})"]
+            if ruling.verdict == BY_CONSTRUCTION:
+                # Construction may miss what it aims at: say what the test finds all the same.
+                outcome = {True: "holds", False: "fails", None: "cannot tell"}[found.holds]
+                reasons = [ruling.reason, f"the test {outcome} ({found.reason})"]
             elif ruling.verdict:
                 reasons = [ruling.reason]
             else:
@@ -281,7 +282,7 @@ def closeness(check: Path) -> str:
         for error, unit, clipped in zip(
             *(table.column(name).to_pylist() for name in ("error", "unit", "clipped")), strict=True
         )
-        if unit != "1" and not clipped
+        if error is not None and unit != "1" and not clipped
     )
     if not errors:
         return "No published number can be compared with the trace."
@@ -303,7 +304,14 @@ def markdown(rows: Sequence[Mapping[str, Any]], facts: Mapping[str, Any], notes:
         + ".",
         "",
         *(f"{note}  " for note in notes),
+        "",
+        "| claim | " + " | ".join(VERDICTS) + " |",
+        "|---|" + "---:|" * len(VERDICTS),
     ]
+    of_claim = Counter((row["claim"], row["verdict"]) for row in rows)
+    for number, title in {row["claim"]: row["title"] for row in rows}.items():
+        counted = [str(of_claim[number, verdict] or "") for verdict in VERDICTS]
+        lines.append(f"| {number}. {title} | " + " | ".join(counted) + " |")
     claim = None
     for row in rows:
         if row["claim"] != claim:

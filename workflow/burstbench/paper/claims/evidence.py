@@ -169,6 +169,11 @@ def digits(value: float) -> str:
     return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.3g}"
 
 
+def p_value(chance: float) -> str:
+    """For example `p = 0.031`, or `p < 1e-12` where more digits would say nothing."""
+    return f"p = {digits(chance)}" if chance >= 1e-12 else "p < 1e-12"
+
+
 def verdicts(cases: Mapping[str, bool], claim: str) -> tuple[bool, str]:
     """Whether all cases hold, and a sentence that says for which they do not.
 

@@ -4,7 +4,7 @@ A *case* is one model on one GPU; a claim must hold for every case of the study.
 the bootstrap interval over the seeds where there are several.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -235,15 +235,25 @@ def recovers(tables: Tables, p: Mapping[str, Any]) -> Finding:
         p: as `jumps`.
     """
     table = tables["vary_alpha_summary"]
-    numbers, holds = [], {}
+    numbers, holds, steady = [], {}, []
     for case in cases_of(table):
         start, peak, end = ends_and_peak(series(table, case, p["metric"]))
         numbers += _three(case, (start, peak, end), p)
         if _jumps(start, peak, p):
             holds[name_of(case)] = end <= (start + peak) / 2
+        else:
+            steady.append(name_of(case))
+    return _where_it_can(numbers, holds, f"{p['label']} recovers", steady, f"{p['label']} does not jump")
+
+
+def _where_it_can(
+    numbers: Sequence[Number], holds: Mapping[str, bool], claim: str, others: Sequence[str], why: str
+) -> Finding:
+    """A finding on the cases that can be tested, which names the others and why they cannot."""
     if not holds:
-        return Finding(tuple(numbers), None, f"{p['label']} does not jump, so there is nothing to recover from")
-    return Finding(tuple(numbers), *verdicts(holds, f"{p['label']} recovers"))
+        return Finding(tuple(numbers), None, f"{', '.join(others)}: {why}")
+    verdict, reason = verdicts(holds, claim)
+    return Finding(tuple(numbers), verdict, f"{reason}; {', '.join(others)}: {why}" if others else reason)
 
 
 def _three(case: Case, values: tuple[float, float, float], p: Mapping[str, Any]) -> list[Number]:
@@ -263,18 +273,17 @@ def kv_fills(tables: Tables, p: Mapping[str, Any]) -> Finding:
         p: `at_least`, the share of the cache that counts as full.
     """
     table = tables["vary_alpha_summary"]
-    numbers, holds = [], {}
+    numbers, holds, unfailing = [], {}, []
     for case in cases_of(table):
         failures, use = series(table, case, "failure_rate"), series(table, case, "kv_usage_p90")
         if not failures.max() > 0:
             numbers.append(Number(f"{name_of(case)} highest p90", 100 * float(np.nanmax(use)), "%"))
+            unfailing.append(name_of(case))
             continue
         at = int(np.nanargmax(failures))
         numbers.append(Number(f"{name_of(case)} p90", 100 * float(use[at]), "%"))
         holds[name_of(case)] = bool(use[at] >= p["at_least"])
-    if not holds:
-        return Finding(tuple(numbers), None, "no request fails, so there is no step to look at")
-    return Finding(tuple(numbers), *verdicts(holds, "the KV cache is full where most requests fail"))
+    return _where_it_can(numbers, holds, "the KV cache is full where most requests fail", unfailing, "no request fails")
 
 
 def rank_correlation(values: np.ndarray) -> float:

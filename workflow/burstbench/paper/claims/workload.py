@@ -6,7 +6,17 @@ from typing import Any
 
 import numpy as np
 
-from burstbench.paper.claims.evidence import Finding, NoDataError, Number, Tables, apart, digits, sign_test, verdicts
+from burstbench.paper.claims.evidence import (
+    Finding,
+    NoDataError,
+    Number,
+    Tables,
+    apart,
+    digits,
+    p_value,
+    sign_test,
+    verdicts,
+)
 from burstbench.stats.intervals import Z95
 
 DAY_S = 86_400
@@ -198,7 +208,7 @@ def used_less(tables: Tables, p: Mapping[str, Any]) -> Finding:
         Number("fewer on", 100 * fewer / max(fewer + above, 1), "% of days"),
     )
     holds = bool(a.sum() < b.sum() and fewer > above and chance < p["p_value"])
-    return Finding(numbers, holds, f"sign test over {fewer + above} days: p = {digits(chance)}")
+    return Finding(numbers, holds, f"sign test over {fewer + above} days: {p_value(chance)}")
 
 
 def doublings(tables: Tables, p: Mapping[str, Any]) -> Finding:
@@ -333,7 +343,7 @@ def alpha_steadier(tables: Tables, p: Mapping[str, Any]) -> Finding:
         Number(p["than"], float(np.median(list(other.values())))),
         Number("steadier on", 100 * below / (below + above), f"% of {below + above} workdays"),
     )
-    return Finding(numbers, below > above and chance < p["p_value"], f"sign test: p = {digits(chance)}")
+    return Finding(numbers, below > above and chance < p["p_value"], f"sign test: {p_value(chance)}")
 
 
 def zipf_unbeaten(tables: Tables, p: Mapping[str, Any]) -> Finding:
@@ -500,7 +510,7 @@ def fails_more(tables: Tables, p: Mapping[str, Any]) -> Finding:
     chance = math.erfc(abs(difference) / error / math.sqrt(2)) if error > 0 else 1.0
     holds = difference > 0 and chance < p["p_value"]
     sign = "more" if difference > 0 else "less"
-    return Finding(numbers, bool(holds), f"the first fails {sign}, p = {digits(chance)}")
+    return Finding(numbers, bool(holds), f"the first fails {sign}, {p_value(chance)}")
 
 
 def fails_above(tables: Tables, p: Mapping[str, Any]) -> Finding:
