@@ -26,8 +26,8 @@ class Assumptions:
     Attributes:
         hour_spread: standard deviation of the logarithm of an hour's requests about its day and its hour of day.
         hour_memory: autocorrelation of that from one hour to the next.
-        half_active: requests a day at which half of the hours see requests; 0 if all always do.
-        active_slope: how fast that share grows with the logarithm of the requests a day.
+        active_slope: how fast the share of a day's hours that see requests grows with the logarithm of the day's
+            requests; 0 if all hours do on all days.
         window_evenness: concentration of the (Dirichlet) shares that an hour's three windows take.
         alpha: median shape of the Gamma gaps.
         alpha_spread: standard deviation of log(alpha) over the windows.
@@ -36,7 +36,6 @@ class Assumptions:
 
     hour_spread: float
     hour_memory: float
-    half_active: float
     active_slope: float
     window_evenness: float
     alpha: float
@@ -44,13 +43,60 @@ class Assumptions:
     alpha_memory: float
 
 
-# Conversations are people, many and independent; the API is a few programs, each of which runs for a while. The values
-# of alpha, and how many hours the API is idle, are chosen so that the gaps of the whole trace come out near the
-# published ones (share of repeated timestamps, standard deviation, quantiles).
+# Conversations are people, many and independent; the API is a few programs, each of which runs for a while, most of
+# them started by people. The values of alpha and of SILENT_NIGHTS are chosen so that the gaps of the whole trace come
+# out near the published ones (share of repeated timestamps, quantiles, standard deviation).
 ASSUMPTIONS = {
-    "conversation": Assumptions(0.2, 0.5, 0.0, 0.0, 60.0, 0.8, 0.25, 0.7),
-    "api": Assumptions(1.0, 0.8, 300.0, 0.45, 6.0, 0.35, 0.6, 0.8),
+    "conversation": Assumptions(
+        hour_spread=0.2,
+        hour_memory=0.5,
+        active_slope=0.0,
+        window_evenness=60.0,
+        alpha=0.5,
+        alpha_spread=0.25,
+        alpha_memory=0.7,
+    ),
+    "api": Assumptions(
+        hour_spread=1.0,
+        hour_memory=0.8,
+        active_slope=0.6,
+        window_evenness=2.0,
+        alpha=0.5,
+        alpha_spread=0.6,
+        alpha_memory=0.8,
+    ),
 }
+# Concentration of the (Dirichlet) shares in which the clipped days take up what is missing to the total: uneven, but no
+# day far beyond the sum of the upper whiskers of its hours.
+CLIPPED_EVENNESS = 8.0
+# Share of the nights in which nothing at all arrives for hours. One such silence is as long as the published longest
+# gap, the others are shorter, down to this part of it.
+SILENT_NIGHTS = 0.33
+SHORTEST_SILENCE = 0.3
+
+
+def silent_nights(days: int, longest_s: int, rng: np.random.Generator) -> Floats:
+    """Return the silences: shape (silences, 2), the whole seconds of the last request before and the first after.
+
+    Args:
+        days: length of the calendar.
+        longest_s: length of the longest silence, shorter than the night's remaining hours.
+        rng: random generator.
+    """
+    n = max(1, round(SILENT_NIGHTS * days))
+    nights = rng.permutation(days)[:n]
+    begins = nights * DAY_S + rng.integers(1, 4, n) * HOUR_S - 1
+    lengths = rng.integers(int(SHORTEST_SILENCE * longest_s), longest_s, n)
+    lengths[0] = longest_s
+    return np.stack([begins, begins + lengths], axis=1).astype(float)
+
+
+def covered(starts: Floats | Ints, length_s: float, silences: Floats) -> Bools:
+    """Say which of the stretches of time that begin at `starts` lie wholly within a silence."""
+    inside = np.zeros(len(starts), bool)
+    for begin, end in silences:
+        inside |= (starts > begin) & (starts + length_s <= end)
+    return inside
 
 
 def cell_totals(published: Published) -> dict[Stream, int]:
@@ -127,7 +173,7 @@ def _fill_calendar(
             borrowed[i] = True
     missing = total - values.sum()
     if clipped.any() and missing > 0:
-        values[clipped] += missing * rng.dirichlet(np.full(clipped.sum(), 3.0))
+        values[clipped] += missing * rng.dirichlet(np.full(clipped.sum(), CLIPPED_EVENNESS))
     elif borrowed.any() and total > values[~borrowed].sum():
         values[borrowed] *= (total - values[~borrowed].sum()) / values[borrowed].sum()
     else:
@@ -166,16 +212,27 @@ def hourly_requests(
     days = len(daily)
     box = filled_box(published.boxes["hourly_request_count", *stream]) * scale
     noise = memory_noise(days * 24, assumed.hour_memory, rng).reshape(days, 24)
-    open_hours = ~closed
-    if assumed.half_active:
-        # People start programs: the hours in which they are awake come first.
-        awake = np.log(published.boxes["hourly_request_count", "conversation", stream[1]][:, 4])
-        share = 1 / (1 + (np.maximum(daily, 1) / scale / assumed.half_active) ** -assumed.active_slope)
-        wish = np.where(closed, -np.inf, noise + 0.5 * awake)
-        rank = np.argsort(np.argsort(-wish, axis=1), axis=1)
-        open_hours &= rank < np.maximum(np.rint(24 * share), 1)[:, None]
-    values = np.where(open_hours, box[:, 2] * np.exp(assumed.hour_spread * noise), 0.0)
-    values = fit_boxes(values, np.asarray(daily, float), box, workdays)
+    guess = np.where(closed, 0.0, box[:, 2] * np.exp(assumed.hour_spread * noise))
+    totals = np.asarray(daily, float)
+    if not assumed.active_slope:
+        return whole_numbers(fit_boxes(guess, totals, box, workdays), daily)
+    # People start programs: the hours in which they are awake come first.
+    awake = np.log(published.boxes["hourly_request_count", "conversation", stream[1]][:, 4])
+    wish = np.where(closed, -np.inf, noise + awake)
+    rank = np.argsort(np.argsort(-wish, axis=1, kind="stable"), axis=1, kind="stable")
+    low, high = 1.0, 1e6
+    for _ in range(14):  # how many requests a day does it take for half of its hours to see some?
+        half = (low * high) ** 0.5
+        share = 1 / (1 + (half / np.maximum(daily / scale, 1)) ** assumed.active_slope)
+        active = rank < np.maximum(np.rint(24 * share), 1)[:, None]
+        values = fit_boxes(np.where(active, guess, 0.0), totals, box, workdays)
+        # The fewer hours are active, the more requests each of them gets: as many as make the boxes' medians come out.
+        medians = [np.median(column[column > 0]) for column in values[workdays].T if column.any()]
+        wanted = [box[hour, 2] for hour, column in enumerate(values[workdays].T) if column.any()]
+        if np.median(np.divide(medians, wanted)) < 1:
+            low = half
+        else:
+            high = half
     return whole_numbers(values, daily)
 
 
@@ -189,7 +246,7 @@ def filled_box(box: Floats) -> Floats:
     return np.array([np.interp(places, places[np.isfinite(row)], row[np.isfinite(row)]) for row in box])
 
 
-def fit_boxes(values: Floats, row_totals: Floats | None, box: Floats, workdays: Bools, rounds: int = 60) -> Floats:
+def fit_boxes(values: Floats, row_totals: Floats | None, box: Floats, workdays: Bools, rounds: int = 30) -> Floats:
     """Fit a table of day by hour to totals by day and to boxes by hour, in turns.
 
     Each round gives the workdays' values of an hour, in their present order, the values of a distribution with the
@@ -282,7 +339,7 @@ def gamma_bridges(counts: Ints, alpha: Floats, edges: Floats, rng: np.random.Gen
     used = np.flatnonzero(counts)
     gaps_of = counts[used] + 1
     ends = np.cumsum(gaps_of)
-    gaps = rng.standard_gamma(np.repeat(alpha[used], gaps_of)) + 1e-12  # a sum of gaps is never 0
+    gaps = rng.standard_gamma(np.repeat(alpha[used], gaps_of)) + 1e-6  # two gaps never add up to nothing
     reached = np.cumsum(gaps)
     before = np.concatenate([[0.0], reached[ends[:-1] - 1]]) if used.size else np.zeros(0)
     whole = reached[ends - 1] - before

@@ -13,6 +13,8 @@ CONVERSATION_SHAPE = 0.75
 #   logarithm of the mean length of an hour's API requests, about what the boxes say of an hour with that many requests;
 JOB_SPREAD = 0.5
 JOB_MEMORY = 0.7
+# - the share of an hour's days that may lie beyond its box's whiskers;
+OUTLIERS = 0.1
 # - how far single API requests scatter about that, in the logarithm of their length.
 OWN_SPREAD = 1.0
 # Hours with fewer requests than this in their published median say nothing about mean lengths.
@@ -137,8 +139,9 @@ def remaining_lengths(published: Published, quantity: str, known: Ints, zeros: i
     whole = len(known) + zeros + n
     known = np.sort(known)
     quartiles = [published.count(quantity, item) for item in ("1st quartile", "median", "3rd quartile")]
+    # How many lengths lie at or below each quartile: enough for the quartile to be this length, not the next.
     below = [
-        int(np.rint(share * whole)) - zeros - int(np.searchsorted(known, value, "right"))
+        int(share * (whole - 1)) + 2 - zeros - int(np.searchsorted(known, value, "right"))
         for share, value in zip((0.25, 0.5, 0.75), quartiles, strict=True)
     ]
     ends = np.maximum.accumulate(np.clip([0, *below], 0, n))
@@ -200,7 +203,7 @@ def hour_means(
     workdays: Bools,
     scale: float,
     rng: np.random.Generator,
-) -> Floats:
+) -> tuple[Floats, Bools]:
     """Return the mean length of each hour's API requests, so that the hourly boxes of tokens come out.
 
     The boxes of tokens over those of requests tell the mean length in an hour with few, some, many requests; a program
@@ -216,7 +219,8 @@ def hour_means(
         rng: random generator.
 
     Returns:
-        Shape (days, 24), tokens; 0 where there are no requests.
+        Shape (days, 24), tokens; 0 where there are no requests. Shape (days, 24), which of them the boxes tell: not
+        those of weekends, nor the largest sums of an hour, since a box plot's outliers were not read.
     """
     requests = filled_box(published.boxes["hourly_request_count", "api", model]) * scale
     tokens = filled_box(published.boxes[quantity, "api", model]) * scale
@@ -227,10 +231,17 @@ def hour_means(
         sums[:, hour] = counts[:, hour] * length
     noise = memory_noise(counts.size, JOB_MEMORY, rng).reshape(counts.shape)
     sums = fit_boxes(sums * np.exp(JOB_SPREAD * noise), None, tokens, workdays, rounds=1)
-    return sums / np.maximum(counts, 1)
+    told = np.zeros(counts.shape, bool)
+    for hour in range(24):
+        seen = sums[workdays, hour][counts[workdays, hour] > 0]
+        if seen.size:
+            told[:, hour] = workdays & (sums[:, hour] <= np.quantile(seen, 1 - OUTLIERS))
+    return sums / np.maximum(counts, 1), told
 
 
-def deal_lengths(lengths: Ints, cell: Ints, means: Floats, rng: np.random.Generator, rounds: int = 5) -> Ints:
+def deal_lengths(
+    lengths: Ints, cell: Ints, means: Floats, known: Bools, rng: np.random.Generator, rounds: int = 5
+) -> Ints:
     """Deal given lengths out to requests so that the requests of a cell have about a given mean.
 
     Each request has a score, its cell's plus its own normal part; the lengths are dealt out in the order of the scores,
@@ -239,7 +250,9 @@ def deal_lengths(lengths: Ints, cell: Ints, means: Floats, rng: np.random.Genera
     Args:
         lengths: shape (n,), ascending.
         cell: shape (n,), the cell of each request.
-        means: shape (cells,), the wanted means, up to a common factor; only those of cells with requests matter.
+        means: shape (cells,), the wanted means; only those of cells with requests matter.
+        known: shape (cells,), the cells whose means are told; the others are scaled to what is left of the sum, and all
+            are if that will not do.
         rng: random generator.
         rounds: how many.
 
@@ -249,7 +262,12 @@ def deal_lengths(lengths: Ints, cell: Ints, means: Floats, rng: np.random.Genera
     n = np.bincount(cell, minlength=len(means))
     used = n > 0
     wanted = np.clip(means, *np.quantile(lengths, (0.02, 0.98)))
-    wanted *= lengths.sum() / (wanted * n).sum()
+    left = lengths.sum() - (wanted * n)[known].sum()
+    others = (wanted * n)[~known].sum()
+    if others and 0.5 < left / others < 4:
+        wanted[~known] *= left / others
+    else:
+        wanted *= lengths.sum() / (wanted * n).sum()
     own = OWN_SPREAD * rng.standard_normal(len(cell))
     scores = np.log(np.maximum(wanted, 1e-9))
     dealt = np.empty_like(lengths)

@@ -28,8 +28,10 @@ from burstbench.trace.arrivals import (
     Ints,
     arrival_times,
     cell_totals,
+    covered,
     daily_requests,
     hourly_requests,
+    silent_nights,
     whole_numbers,
 )
 from burstbench.trace.published import STREAMS, Floats, Published, Stream, read_published
@@ -71,9 +73,10 @@ def make_twin(published: Published, rows: int, days: int, start: date, seed: int
     # Requests of the twin per published request of the same stretch of time.
     scale = (rows / days) / (published.value("requests", "all") / published.value("period", "days"))
     workdays = np.array([(start + timedelta(i)).weekday() < 5 for i in range(days)])
-    silence = _silence(published, days, generator(seed, "twin", "silence"))
-    closed = _closed_hours(silence, days)
-    edges = _windows(published, days, silence)
+    silences = silent_nights(days, published.count("gaps", "max"), generator(seed, "twin", "silence"))
+    starts = np.arange(days * 24) * HOUR_S
+    closed = covered(starts, HOUR_S, silences).reshape(days, 24)
+    edges = _windows(published, days, silences)
     calendar = daily_requests(published, full, start, days, generator(seed, "twin", "days"))
 
     times, hourly = {}, {}
@@ -86,7 +89,7 @@ def make_twin(published: Published, rows: int, days: int, start: date, seed: int
     moments = np.concatenate([times[stream] for stream in STREAMS])
     order = np.argsort(moments, kind="stable")
     stream_of = np.repeat(np.arange(len(STREAMS), dtype=np.int8), [len(times[stream]) for stream in STREAMS])[order]
-    time_s = _whole_seconds(moments[order], edges, silence)
+    time_s = _whole_seconds(moments[order], edges, silences)
 
     failed, counted = _failures(published, totals, full, stream_of, generator(seed, "twin", "failures"))
     request, response = _lengths(published, stream_of, time_s, failed, counted, hourly, workdays, scale, seed)
@@ -111,37 +114,25 @@ def _scaled(counts: list[int], total: int) -> list[int]:
     return [int(n) for n in whole_numbers(np.array([counts], float), np.array([total]))[0]]
 
 
-def _silence(published: Published, days: int, rng: np.random.Generator) -> tuple[float, float]:
-    """Return the two whole seconds between which nothing arrives: the published longest gap, in one night."""
-    day, hour = int(rng.integers(days)), int(rng.integers(1, 4))
-    begin = day * DAY_S + hour * HOUR_S - 1
-    return begin, begin + published.value("gaps", "max")
-
-
-def _closed_hours(silence: tuple[float, float], days: int) -> Bools:
-    starts = np.arange(days * 24) * HOUR_S
-    return ((starts >= silence[0]) & (starts + HOUR_S <= silence[1])).reshape(days, 24)
-
-
-def _windows(published: Published, days: int, silence: tuple[float, float]) -> Floats:
+def _windows(published: Published, days: int, silences: Floats) -> Floats:
     """Return first and last moment of each 20-minute window, without what is silent; shape (windows, 2), s."""
     starts = np.arange(days * DAY_S // WINDOW_S, dtype=float) * WINDOW_S
     edges = np.stack([starts, starts + WINDOW_S], axis=1)
-    low, high = silence[0] + 1, silence[1]
-    edges[(edges[:, 0] < high) & (edges[:, 1] > high), 0] = high
-    inside = (edges[:, 0] >= low) & (edges[:, 1] <= high)
-    edges[inside, 1] = edges[inside, 0]
+    edges[covered(starts, WINDOW_S, silences), 1] = edges[covered(starts, WINDOW_S, silences), 0]
+    for _, end in silences:  # a silence begins with a window; the window that it ends in is shorter
+        edges[int(end // WINDOW_S), 0] = end
     edges[0, 0] = published.value("period", "first timestamp")
     edges[-1, 1] -= published.value("period", "days") * DAY_S - 1 - published.value("period", "last timestamp")
     return edges
 
 
-def _whole_seconds(times: Floats, edges: Floats, silence: tuple[float, float]) -> Ints:
-    """Cut times to whole seconds; the rows at the trace's ends and around the silence take their published places."""
+def _whole_seconds(times: Floats, edges: Floats, silences: Floats) -> Ints:
+    """Cut times to whole seconds; the rows at the trace's ends and around silences stand at the very ends."""
     seconds = np.floor(times).astype(np.int64)
-    after = int(np.searchsorted(times, silence[1]))
-    if 0 < after < len(seconds):
-        seconds[after - 1], seconds[after] = silence
+    for begin, end in silences:
+        after = int(np.searchsorted(times, end))
+        if 0 < after < len(seconds):
+            seconds[after - 1], seconds[after] = begin, end
     seconds[0], seconds[-1] = int(edges[0, 0]), int(edges[-1, 1]) - 1
     return seconds
 
@@ -196,13 +187,14 @@ def _lengths(
     cell = hour + hours * (stream_of == streams[1])
     for name, values, has in (("request", request, counted), ("response", response, ~failed)):
         draw = generator(seed, "twin", "api lengths", name)
-        means = [
+        told = [
             hour_means(published, f"hourly_{name}_tokens", STREAMS[i][1], hourly[STREAMS[i]], workdays, scale, draw)
             for i in streams
         ]
+        means, known = (np.concatenate([tables[k].ravel() for tables in told]) for k in (0, 1))
         rows = api & has
         lengths = remaining_lengths(published, f"{name} tokens", values[~api & has], int((~has).sum()), int(rows.sum()))
-        values[rows] = deal_lengths(lengths, cell[rows], np.concatenate([m.ravel() for m in means]), draw)
+        values[rows] = deal_lengths(lengths, cell[rows], means, known, draw)
     return request, response
 
 
