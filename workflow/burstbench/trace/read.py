@@ -108,18 +108,21 @@ def _read_file(path: Path, adapters: Sequence[Adapter], start: date, days: int, 
     with pa.memory_map(str(path)) as stream:
         data = stream.read_buffer()
     _refuse_other_formats(path, head, data, first_nul)
-    header = _header(path, head)
-    adapter = next((adapter for adapter in adapters if adapter.fits(header)), None)
+    first_line = _first_line(path, head)
+    adapter = next((adapter for adapter in adapters if adapter.fits(_fields(first_line, adapter.quotes))), None)
     if adapter is None:
-        raise TraceError(_wrong_header(path, header, adapters))
-    raw = _Raw(path, data, head, header, adapter)
-    table = raw.parse()
-    faults = list(_faults(table, adapter, start, days, offset_s))
-    if faults:
-        first = min(faults, key=lambda fault: fault.row)
-        raise raw.error(first.row, first.expected, first.column)
-    if table.num_rows == 0:
+        raise TraceError(_wrong_header(path, _fields(first_line, adapters[0].quotes), adapters))
+    if data.size == len(head) and len(head.splitlines()) < 2:
         raise TraceError(f"{path}, line 2: the file ends after the header, expected requests")
+    raw = _Raw(path, data, head, _fields(first_line, adapter.quotes), adapter)
+    table, error = raw.parse()
+    part = table
+    # A fault can hide others from the eyes, but only in rows after its own: look again at those before it.
+    while first := min(_faults(part, adapter, start, days, offset_s), key=lambda fault: fault.row, default=None):
+        error = raw.error(first.row, first.expected, first.column)
+        part = table.slice(0, first.row)
+    if error:
+        raise error
     return _as_trace(table, adapter, start, offset_s)
 
 
@@ -135,13 +138,16 @@ def _refuse_other_formats(path: Path, head: bytes, data: pa.Buffer, first_nul: i
         raise TraceError(f"{path}, line {line}: found a NUL byte, expected text: the file is damaged or not a CSV file")
 
 
-def _header(path: Path, head: bytes) -> list[str]:
+def _first_line(path: Path, head: bytes) -> str:
     line = re.split(rb"[\r\n]", head, maxsplit=1)[0]
     try:
-        text = line.decode("utf-8-sig")
+        return line.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise TraceError(f"{path}, line 1: found {_shown(line[:80])}, expected UTF-8 text: {error.reason}") from error
-    return next(text_csv.reader([text]), [])
+
+
+def _fields(line: str, quotes: bool) -> list[str]:
+    return next(text_csv.reader([line]), []) if quotes else line.split(",")
 
 
 def _wrong_header(path: Path, header: list[str], adapters: Sequence[Adapter]) -> str:
@@ -172,14 +178,14 @@ class _Raw:
         self.zone = adapter.clock == "datetime" and self._first_time_has_zone(head)
         self._ends: NDArray[np.int64] | None = None
 
-    def parse(self) -> pa.Table:
+    def parse(self) -> tuple[pa.Table, TraceError | None]:
         """Return the columns that are read, named as in `contracts.TRACE`, with their types.
 
-        Raises:
-            TraceError: a line has too many or too few fields, or a field of it is no number, time or UTF-8 text.
+        The rows end where a line has too many or too few fields, or a field of it is no number, time or UTF-8 text;
+        then the error of that line is returned too.
         """
         try:
-            return self._parse(self.data)
+            return self._parse(self.data), None
         except pa.ArrowInvalid as error:
             problem = str(error)
         good, bad = 0, len(self._line_ends()) - 1
@@ -191,9 +197,7 @@ class _Raw:
                 good = middle
             except pa.ArrowInvalid as error:
                 bad, problem = middle, str(error)
-        for fault in _faults(self._parse_rows(good), self.adapter, None, None, 0.0):
-            raise self.error(fault.row, fault.expected, fault.column)
-        raise self.error(bad - 1, f"a row that can be parsed: {problem}", "")
+        return self._parse_rows(good), self.error(bad - 1, f"a row that can be parsed: {problem}", "")
 
     def error(self, row: int, expected: str, column: str) -> TraceError:
         """Return the error of a row, in the words that fit its line best."""
@@ -231,7 +235,7 @@ class _Raw:
                 types[name] = pa.float64()
         table = csv.read_csv(
             pa.BufferReader(text),
-            read_options=csv.ReadOptions(block_size=4 << 20),
+            read_options=csv.ReadOptions(block_size=4 << 20, column_names=self.header, skip_rows=1),
             parse_options=csv.ParseOptions(
                 quote_char='"' if self.adapter.quotes else False, ignore_empty_lines=False, newlines_in_values=False
             ),
@@ -256,10 +260,10 @@ def _line_ends(data: pa.Buffer) -> NDArray[np.int64]:
     return np.flatnonzero(feed | single) + 1
 
 
-def _faults(
-    table: pa.Table, adapter: Adapter, start: date | None, days: int | None, offset_s: float
-) -> Iterator[Fault]:
-    """Yield the first fault of each kind; without a calendar, only those that a line alone shows."""
+def _faults(table: pa.Table, adapter: Adapter, start: date, days: int, offset_s: float) -> Iterator[Fault]:
+    """Yield the first fault of each kind; values that are missing hide some of the kinds in the rows after them."""
+    if not table.num_rows:
+        return
 
     def first(bad: Any, column: str, expected: str) -> Iterator[Fault]:
         mask = bad if isinstance(bad, np.ndarray) else pc.fill_null(bad, True).to_numpy()
@@ -280,7 +284,7 @@ def _faults(
             request, response, total = (values.to_numpy() for values in parts)
             yield from first(request + response != total, "total_tokens", "the sum of request and response tokens")
     for column, allowed in (("service", tuple(adapter.services)), ("model", adapter.models)):
-        if column in table.column_names and table.num_rows:
+        if column in table.column_names:
             values = table.column(column)
             if values.null_count:
                 yield from first(pc.is_null(values), column, f"a {column}")
@@ -302,10 +306,9 @@ def _faults(
         return
     seconds = _seconds(times, start, offset_s)
     yield from first(~np.isfinite(seconds), "time_s", "a finite number of seconds")
-    if start is not None and days is not None:
-        yield from first(seconds < 0, "time_s", f"a time after the start of the trace, {start}")
-        expected = f"a time within the {days} days of the calendar from {start}: before {days * 86400} s"
-        yield from first(seconds >= days * 86400, "time_s", expected)
+    yield from first(seconds < 0, "time_s", f"a time after the start of the trace, {start}")
+    expected = f"a time within the {days} days of the calendar from {start}: before {days * 86400} s"
+    yield from first(seconds >= days * 86400, "time_s", expected)
     back = np.zeros(len(seconds), bool)
     back[1:] = seconds[1:] < seconds[:-1]
     if back.any():
@@ -313,12 +316,12 @@ def _faults(
         yield Fault(row, "time_s", f"no time before that of the line above, {times[row - 1]}: time goes back")
 
 
-def _seconds(times: pa.ChunkedArray, start: date | None, offset_s: float) -> NDArray[np.float64]:
+def _seconds(times: pa.ChunkedArray, start: date, offset_s: float) -> NDArray[np.float64]:
     """Return times as seconds since 0:00 of day 1."""
     if not pa.types.is_timestamp(times.type):
         seconds = times.to_numpy()
         return seconds + offset_s if offset_s else seconds
-    zero = int(np.datetime64(start or date(1970, 1, 1), "ns").astype(np.int64))
+    zero = int(np.datetime64(start, "ns").astype(np.int64))
     return (times.cast(pa.int64()).to_numpy() - zero) / 1e9 + offset_s
 
 
@@ -359,7 +362,7 @@ def _explain(line: bytes, header: list[str], adapter: Adapter, expected: str, co
         return f"found {_shown(line)}", "UTF-8 text"
     if not text:
         return "found an empty line", f"{len(header)} fields"
-    fields = next(text_csv.reader([text]), []) if adapter.quotes else text.split(",")
+    fields = _fields(text, adapter.quotes)
     if len(fields) != len(header):
         return f"found {len(fields)} fields in {_shown(line)}", f"{len(header)} fields"
     by_column = {name: fields[header.index(label)] for name, label in adapter.columns.items()}
