@@ -72,23 +72,25 @@ def length_tables(
         raise UserError(f"settings: coarse_request_bins is {edges.tolist()}, expected at least two rising edges")
     counts, fits, tests = [], [], []
     for quantity, values in (("request", request), ("response", response)):
-        tokens, requests = np.unique(values, return_counts=True)
+        requests = np.bincount(values)
+        tokens = np.flatnonzero(requests)
+        requests = requests[tokens]
         counts.append(
-            {
-                "source": [source] * len(tokens),
-                "quantity": [quantity] * len(tokens),
-                "tokens": tokens,
-                "requests": requests,
-            }
+            _table(
+                contracts.LENGTH_COUNTS,
+                {
+                    "source": [source] * len(tokens),
+                    "quantity": [quantity] * len(tokens),
+                    "tokens": tokens,
+                    "requests": requests,
+                },
+            )
         )
         fits += [{"source": source, "quantity": quantity, **row} for row in fit_rows(tokens, requests)]
     if len(request):
         tests = [{"source": source, **row} for row in statistic_rows(request, response, rng)]
     return {
-        "length_counts": _table(
-            contracts.LENGTH_COUNTS,
-            {name: np.concatenate([part[name] for part in counts]) for name in contracts.LENGTH_COUNTS.schema.names},
-        ),
+        "length_counts": pa.concat_tables(counts).combine_chunks(),
         "length_fits": pa.Table.from_pylist(fits, schema=contracts.LENGTH_FITS.schema),
         "length_tests": pa.Table.from_pylist(tests, schema=contracts.LENGTH_TESTS.schema),
         "response_by_request": _table(
@@ -280,13 +282,14 @@ def dip(values: np.ndarray, rng: np.random.Generator) -> tuple[float, float, int
     return float(statistic), float(p_value), len(values)
 
 
-def _quantile_interval(ordered: np.ndarray, q: float) -> tuple[float, float, float]:
-    """A quantile with its distribution-free interval from order statistics (normal approximation of their ranks)."""
-    n = len(ordered)
-    half = Z95 * math.sqrt(n * q * (1 - q))
-    low = max(math.floor(n * q - half), 0)
-    high = min(math.ceil(n * q + half), n - 1)
-    return float(np.quantile(ordered, q)), float(ordered[low]), float(ordered[high])
+def _median(values: np.ndarray) -> tuple[float, float, float]:
+    """The median with its distribution-free interval from order statistics (normal approximation of their ranks)."""
+    n = len(values)
+    upto = np.cumsum(np.bincount(values))
+    half = Z95 * math.sqrt(n) / 2
+    ranks = [max(math.floor(n / 2 - half), 0), (n - 1) // 2, n // 2, min(math.ceil(n / 2 + half), n - 1)]
+    low, left, right, high = np.searchsorted(upto, ranks, side="right")
+    return (left + right) / 2, float(low), float(high)
 
 
 def statistic_rows(request: np.ndarray, response: np.ndarray, rng: np.random.Generator) -> Iterator[dict[str, Any]]:
@@ -327,7 +330,7 @@ def statistic_rows(request: np.ndarray, response: np.ndarray, rng: np.random.Gen
         mean = float(values.mean())
         error = Z95 * float(values.std(ddof=1)) / math.sqrt(n) if n > 1 else math.nan
         yield row(f"{name}_mean", mean, mean - error, mean + error)
-        yield row(f"{name}_median", *_quantile_interval(np.sort(values), 0.5))
+        yield row(f"{name}_median", *_median(values))
     longest = int(response.max())
     yield row("response_max", longest)
     for statistic, hits in (
@@ -347,7 +350,7 @@ def statistic_rows(request: np.ndarray, response: np.ndarray, rng: np.random.Gen
         slope, intercept = relations.line(x, y)
         yield row("slope", *slope)
         yield row("intercept", *intercept)
-        if len(np.unique(request)) >= 10:
+        if np.count_nonzero(np.bincount(request)) >= 10:
             broken = relations.piecewise(request, y)
             yield row("piecewise_break", broken.break_at)
             yield row("piecewise_slope_below", *broken.below)
@@ -381,9 +384,13 @@ def by_request(source: str, request: np.ndarray, response: np.ndarray, width: fl
         width: of a bin [tokens], more than 0.
     """
     bins = (request // width).astype(np.int64)
-    order = np.lexsort((response, bins))
-    ordered = response[order].astype(float)
-    filled, first, n = np.unique(bins[order], return_index=True, return_counts=True)
+    base = int(response.max(initial=0)) + 1
+    key = np.sort(bins * base + response)
+    ordered = (key % base).astype(float)
+    n = np.bincount(bins)
+    filled = np.flatnonzero(n)
+    n = n[filled]
+    first = np.cumsum(n) - n
 
     def quantile(q: float) -> np.ndarray:
         place = (n - 1) * q

@@ -5,7 +5,7 @@ from typing import NamedTuple
 import numpy as np
 
 # Resamples behind an interval, and permutations behind a p-value.
-RESAMPLES = 2000
+RESAMPLES = 1000
 # Hours of day (from, to) that `day_night_ratio` compares.
 WORKING_HOURS = (9, 18)
 NIGHT_HOURS = (0, 6)

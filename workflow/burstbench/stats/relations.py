@@ -30,10 +30,9 @@ class Piecewise(NamedTuple):
 
 
 def average_ranks(values: np.ndarray) -> np.ndarray:
-    """Ranks from 1, ties sharing their average. Shape and order as `values`."""
-    _, place, counts = np.unique(values, return_inverse=True, return_counts=True)
-    last = np.cumsum(counts)
-    return (last - (counts - 1) / 2)[place]
+    """Ranks from 1 of whole numbers of at least 0, ties sharing their average. Shape and order as `values`."""
+    counts = np.bincount(values)
+    return (np.cumsum(counts) - (counts - 1) / 2)[values]
 
 
 def _normal_p(z: float) -> float:
@@ -64,7 +63,7 @@ def pearson(x: np.ndarray, y: np.ndarray) -> Estimate:
 
 
 def spearman(x: np.ndarray, y: np.ndarray) -> Estimate:
-    """Spearman's rank correlation (ties averaged), with the interval and test of `pearson` on the ranks."""
+    """Spearman's rank correlation of whole numbers of at least 0, with the interval and test of `pearson` on ranks."""
     return pearson(average_ranks(x), average_ranks(y))
 
 
@@ -114,7 +113,7 @@ def piecewise(x: np.ndarray, y: np.ndarray) -> Piecewise:
     break fixed.
 
     Args:
-        x: shape (n,), with at least ten distinct values.
+        x: whole numbers of at least 0, at least ten of them distinct, shape (n,).
         y: shape (n,).
 
     Returns:
@@ -124,20 +123,22 @@ def piecewise(x: np.ndarray, y: np.ndarray) -> Piecewise:
     Raises:
         ValueError: fewer than ten distinct x.
     """
-    distinct, place, counts = np.unique(x, return_inverse=True, return_counts=True)
+    counts = np.bincount(x)
+    distinct = np.flatnonzero(counts)
+    counts = counts[distinct]
     if len(distinct) < 10:
         raise ValueError("a piecewise line needs at least ten distinct x")
     y = np.asarray(y, dtype=float)
     centre, scale = float(np.mean(x)), float(np.std(x))
     u = (distinct - centre) / scale
-    total = np.bincount(place, weights=y - y.mean())
+    total = np.bincount(x, weights=y - y.mean())[distinct]
 
     def above(weights: np.ndarray) -> np.ndarray:
         """Sum of `weights` over the x right of each distinct x."""
         return np.concatenate((np.cumsum(weights[::-1])[::-1][1:], [0.0]))
 
-    tried = np.unique(np.quantile(np.asarray(x), np.linspace(0, 1, _BREAKS + 2)[1:-1], method="inverted_cdf"))
-    at = np.searchsorted(distinct, tried)
+    share = np.cumsum(counts) / len(y)
+    at = np.unique(np.searchsorted(share, np.linspace(0, 1, _BREAKS + 2)[1:-1]))
     at = at[(at >= 1) & (at <= len(distinct) - 2)]
     b = u[at]
     n_above, u_above, uu_above = (above(counts * u**k)[at] for k in (0, 1, 2))

@@ -435,11 +435,18 @@ def fit(family: Family, gaps: Gaps, start: np.ndarray | None = None, tolerance: 
 
 
 def _gamma_cumulative(d: np.ndarray, parameters: np.ndarray) -> np.ndarray:
-    """Mean of the distribution function over [d, d + 1], by H(x) = ∫ S from x on: 1 - H(d) + H(d + 1)."""
+    """Mean of the distribution function over [d, d + 1]: 1 - H(d) + H(d + 1), H(x) being ∫ S from x on.
+
+    With z = x / beta, H = beta ((alpha - z) Q(alpha, z) + z^alpha e^-z / Gamma(alpha)).
+    """
     alpha, beta = np.exp(parameters).T
+    log_gamma = gammaln(alpha)
 
     def beyond(x: np.ndarray) -> np.ndarray:
-        return alpha * beta * gammaincc(alpha + 1, x / beta) - x * gammaincc(alpha, x / beta)
+        z = x / beta
+        with np.errstate(divide="ignore"):
+            density = np.exp(alpha * np.log(z) - z - log_gamma)
+        return beta * ((alpha - z) * gammaincc(alpha, z) + density)
 
     return 1 - beyond(d) + beyond(d + 1)
 
