@@ -17,9 +17,6 @@ FACTS = {
     "engine": "simulator",
     "start": "2023-11-01",
     "days": 61,
-    "models": ["llama-2-7b-chat", "llama-2-13b-chat"],
-    "gpus": ["a800", "a6000"],
-    "seeds": [1, 2],
 }
 PARAMETERS = {
     "study": "trial",
@@ -44,6 +41,8 @@ PARAMETERS = {
     },
     "prompts": {"dataset": "sharegpt_subset", "max_tokens": 3072, "buffer_tokens": 24000000},
     "models": ["llama-2-7b-chat", "llama-2-13b-chat"],
+    "gpus": ["a800", "a6000"],
+    "seeds": [1, 2],
     "plan": {"max_tokens": 1024},
     "experiments": {
         "warmup": {"phases": [{"name": "warmup", "seconds": 1000}]},
@@ -106,15 +105,16 @@ def scorecard_rows() -> list[dict]:
             rows.append(
                 {
                     "claim": claim,
+                    "title": f"Title of claim {claim} & its <models>",
                     "part": f"part {part + 1}",
-                    "statement": f"Statement of claim {claim} about the trace & its <models>",
+                    "statement": f"Statement {part + 1} of claim {claim} & its <parts>.",
                     "measured": f"{claim * 1.5:.2f} requests/s (95 % {claim:.2f} to {claim * 2:.2f})",
                     "published": "" if claim % 4 else f"{claim} requests/s",
                     "test": "permutation test over days, 5 %",
                     "verdict": VERDICTS[(claim + part) % 4],
                     "input": "twin" if claim < 14 else "simulated server",
                     "evidence": "characterise/periodicity.parquet",
-                    "reason": f"Because of number {claim}.",
+                    "reason": f"because of number {claim}",
                 }
             )
     return rows
@@ -135,6 +135,7 @@ def check_rows() -> list[dict]:
         row("daily_requests", "2023-11-07 conversation ChatGPT", "requests", 200.0, 180.0, -0.1, 5.0),
         row("daily_requests", "2023-11-08 api ChatGPT", "requests", 50.0, 500.0, 9.0, 5.0, True),
         row("moments", "share of failures", "1", 0.0178, 0.0178, 0.0, 0.0),
+        row("moments", "failed at night", "requests", 0.0, 3.0, None, 1.0),
     ]
 
 

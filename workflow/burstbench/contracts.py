@@ -726,6 +726,7 @@ SCORECARD = Contract(
     "One part of one of the paper's claims a row, with its verdict.",
     (
         whole("claim", "1", "number of the claim, 1 to 19", 1, maximum=19),
+        label("title", "what the claim is about, in a few words"),
         label("part", "short name of the part tested"),
         label("statement", "what is claimed"),
         label("measured", "what was found, with unit and interval"),

@@ -26,7 +26,8 @@ TABLES = ("table1", "table2", "table3")
 CLAIMS = tuple(range(1, 20))
 VERDICTS = ("reproduced", "not reproduced", "by construction", "not testable here")
 ROMAN = {1: "I", 2: "II", 3: "III"}
-FACTS = ("study", "trace", "prompts", "tokenizer", "engine", "start", "days", "models", "gpus", "seeds")
+FACTS = ("study", "trace", "prompts", "tokenizer", "engine", "start", "days")
+GRID = ("models", "gpus", "seeds")
 
 # What stands on every artifact that is not made from the recorded trace or a measured server.
 TRACE_MARKS = {
@@ -141,7 +142,7 @@ def collect(
         tables: folder with ``<id>.csv`` and ``.json`` of every id in `TABLES`.
         scorecard: CSV of contract `scorecard`.
         parameters: JSON object, the resolved configuration.
-        facts: what was run; keys `FACTS`.
+        facts: what was run; keys `FACTS`. The grid of cells, keys `GRID`, is taken from the parameters.
         check: CSV of contract `trace_check`.
         runs: run records of the benchmark cells.
 
@@ -158,7 +159,10 @@ def collect(
         sources.append(Artifact("trace check", str(check), _digest(check)))
     configuration = _object(parameters)
     sources.append(Artifact("parameters", str(parameters), _digest(parameters)))
-    facts = check_facts(facts)
+    for key in GRID:
+        if not isinstance(configuration.get(key), list):
+            raise UserError(f"{parameters}: {key}: found {configuration.get(key)!r}, expected a list")
+    facts = check_facts(facts) | {key: configuration[key] for key in GRID}
     return Document(
         facts=facts,
         marks=marks(facts),
@@ -201,7 +205,7 @@ def claims(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     called reproduced because one of them is.
 
     Returns:
-        For each claim `claim`, `statement` (of its first part), `outcome` and `parts` (its rows, in file order).
+        For each claim `claim`, `title`, `outcome` and `parts` (its rows, in file order).
     """
     grouped: dict[int, list[Mapping[str, Any]]] = {}
     for row in rows:
@@ -210,7 +214,7 @@ def claims(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     for claim, parts in sorted(grouped.items()):
         verdicts = {part["verdict"] for part in parts}
         outcome = verdicts.pop() if len(verdicts) == 1 else "mixed"
-        result.append({"claim": claim, "statement": parts[0]["statement"], "outcome": outcome, "parts": parts})
+        result.append({"claim": claim, "title": parts[0]["title"], "outcome": outcome, "parts": parts})
     return result
 
 
@@ -223,41 +227,42 @@ def summarise_check(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     """Summarise how far the trace lies from the published numbers, by published table and unit.
 
     A clipped value is a lower limit: it is off only as far as the trace lies below it. Errors are relative, or
-    differences where the unit is "1" (contract `trace_check`).
+    differences where the unit is "1"; beside a published 0 there is none (contract `trace_check`).
 
     Returns:
-        For each table and unit: `table`, `unit`, `n`, `clipped` (how many), `median`, `p90`, `largest` (of the absolute
-        errors), `item` (the one that is furthest off) and `within` (share no further off than it could be read).
+        For each table and unit: `table`, `unit`, `n`, `clipped` (how many), `median`, `p90`, `largest` of the absolute
+        errors, `item` that is furthest off (None and "" where no value has an error), and `within`, the share no further
+        off than it could be read.
     """
     groups: dict[tuple[str, str], list[Mapping[str, Any]]] = {}
     for row in rows:
         groups.setdefault((row["table"], row["unit"]), []).append(row)
     result = []
     for (table, unit), members in groups.items():
-        error = np.array([abs(check_error(row)) for row in members])
-        off = np.array([_shortfall(row) for row in members])
-        reading = np.array([row["reading_error"] for row in members])
-        worst = int(np.argmax(error))
+        above = [row["clipped"] and row["found"] >= row["published"] for row in members]
+        errors = [
+            (0.0 if cleared else abs(row["error"]), row["item"])
+            for row, cleared in zip(members, above, strict=True)
+            if row["error"] is not None
+        ]
+        sizes = np.array([size for size, _ in errors])
+        # One part in 10^9 of rounding between the two readings of one decimal number.
+        read = [_shortfall(row) <= row["reading_error"] * (1 + 1e-9) for row in members]
+        largest, item = max(errors, default=(None, ""))
         result.append(
             {
                 "table": table,
                 "unit": unit,
                 "n": len(members),
                 "clipped": sum(bool(row["clipped"]) for row in members),
-                "median": float(np.median(error)),
-                "p90": float(np.quantile(error, 0.9)),
-                "largest": float(error[worst]),
-                "item": members[worst]["item"],
-                # One part in 10^9 of rounding between the two readings of one decimal number.
-                "within": float(np.mean(off <= reading * (1 + 1e-9))),
+                "median": float(np.median(sizes)) if errors else None,
+                "p90": float(np.quantile(sizes, 0.9)) if errors else None,
+                "largest": largest,
+                "item": item,
+                "within": float(np.mean(read)),
             }
         )
     return result
-
-
-def check_error(row: Mapping[str, Any]) -> float:
-    """Return the signed error of a row of the trace check; 0 for a trace above a published lower limit."""
-    return 0.0 if row["clipped"] and row["found"] >= row["published"] else float(row["error"])
 
 
 def _shortfall(row: Mapping[str, Any]) -> float:
