@@ -3,6 +3,8 @@
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV := .venv
 STUDY ?= default
+# Without compiled modules every job would start a second later.
+unexport PYTHONDONTWRITEBYTECODE
 SNAKEMAKE = $(VENV)/bin/snakemake --profile profiles/workstation
 
 .PHONY: reproduce test lint lock clean help

@@ -1,8 +1,7 @@
 """The configuration: strict, checked as a whole before any job starts, with errors that name key and file."""
 
-import csv
 import itertools
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -140,8 +139,9 @@ def _origin(path: Sequence[str | int], files: Sequence[Path]) -> str:
 
 def _explain(error: jsonschema.ValidationError, files: Sequence[Path]) -> list[str]:
     path: list[str | int] = list(error.absolute_path)
+    schema: dict[str, Any] = dict(error.schema) if isinstance(error.schema, Mapping) else {}
     if error.validator == "additionalProperties" and isinstance(error.instance, dict):
-        known = sorted(error.schema.get("properties", {}))
+        known = sorted(schema.get("properties", {}))
         unknown = [key for key in error.instance if key not in known]
         return [
             f"{_key([*path, key])} (in {_origin([*path, key], files)}): unknown key; known here: {', '.join(known)}"
@@ -153,7 +153,7 @@ def _explain(error: jsonschema.ValidationError, files: Sequence[Path]) -> list[s
         best = jsonschema.exceptions.best_match([error])
         if best is not error:
             return _explain(best, files)
-    expected = error.schema.get("description", "") if isinstance(error.schema, dict) else ""
+    expected = schema.get("description", "")
     hint = f" ({expected})" if expected else ""
     return [f"{_key(path)} (in {_origin(path, files)}): {error.message}{hint}"]
 
@@ -163,6 +163,7 @@ def _semantics(config: dict[str, Any], files: Sequence[Path], folder: Path) -> l
     # Imported here: the light part of the rooms that know what fits.
     from burstbench.plan.phases import validate as validate_phases
     from burstbench.serve.capacity import blocks
+    from burstbench.sources.registry import read_registry
 
     problems: list[str] = []
 
@@ -171,8 +172,7 @@ def _semantics(config: dict[str, Any], files: Sequence[Path], folder: Path) -> l
 
     models = load_yaml(folder / "models.yaml")
     gpus = load_yaml(folder / "gpus.yaml")
-    with open(folder / "datasets.csv", encoding="utf-8", newline="") as stream:
-        datasets = {row["name"] for row in csv.DictReader(stream)}
+    datasets = read_registry(folder / "datasets.csv")
 
     def known(path: Sequence[str | int], name: str, names: Any, file: str) -> bool:
         if name not in names:

@@ -1,11 +1,13 @@
 """Where every file of a study lies, and which tables each artifact is made from."""
 
-import csv
+import dataclasses
 import json
 from collections.abc import Callable
 from typing import Any
 
 from burstbench.config import ROOT, Cell, cells, load_yaml
+from burstbench.plan.phases import files as phase_files
+from burstbench.sources.registry import read_registry
 
 # Tables of the characterise room, by the verb that makes them.
 CHARACTERISE = {
@@ -84,15 +86,19 @@ class Layout:
         self.root = f"results/{config['study']}"
         self.calendar = {key: config["trace"][key] for key in ("start", "days")}
         self.trace = f"{self.root}/trace/trace.parquet"
-        self.datasets = read_registry()
+        self.datasets = read_registry(ROOT / "config/datasets.csv")
         self.models = load_yaml(ROOT / "config/models.yaml")
         self.gpus = load_yaml(ROOT / "config/gpus.yaml")
         prompts = config["prompts"]
         self.pool_settings = {key: prompts[key] for key in ("max_tokens", "buffer_tokens")} | {"seed": config["seed"]}
 
+    def registry_row(self, name: str) -> str:
+        """Return what the registry says of a data set, as JSON."""
+        return as_json(dataclasses.asdict(self.datasets[name]))
+
     def dataset(self, name: str) -> str:
         """Return the fetched file of a row of the registry."""
-        return f"data/raw/{name}/{self.datasets[name]['file']}"
+        return f"data/raw/{name}/{self.datasets[name].file}"
 
     def trace_files(self) -> list[str]:
         """Return the raw files of the real trace."""
@@ -168,6 +174,10 @@ class Layout:
             tables["length_counts"] = self.path("length_counts")
         return tables
 
+    def plan_csvs(self, wildcards: Any) -> list[str]:
+        """Return the CSV files from which the functions of an experiment's phases read."""
+        return [str(path) for path in phase_files(self.config["experiments"][wildcards.experiment]["phases"])]
+
     def plan_options(self, wildcards: Any) -> str:
         """Return the options that name those tables."""
         return " ".join(f"--{name.replace('_', '-')} {path}" for name, path in self.plan_tables(wildcards).items())
@@ -180,6 +190,7 @@ class Layout:
                 "initial": config["initial"][cell.model][cell.gpu],
                 "phases": config["experiments"][cell.experiment]["phases"],
                 "max_tokens": config["plan"]["max_tokens"],
+                "beta_kind": config["plan"]["beta_kind"],
                 "prompt_max_tokens": config["prompts"]["max_tokens"],
             }
         )
@@ -247,12 +258,6 @@ class Layout:
     def table_facts(self, table: str) -> str:
         """Return the facts of a table; Table II rests on the records of the runs."""
         return self.facts(TABLES[table] or ("warmup_summary",))
-
-
-def read_registry() -> dict[str, dict[str, str]]:
-    """Return the rows of config/datasets.csv by name."""
-    with open(ROOT / "config/datasets.csv", encoding="utf-8", newline="") as stream:
-        return {row["name"]: row for row in csv.DictReader(stream)}
 
 
 def as_json(*parts: dict[str, Any], **values: Any) -> str:

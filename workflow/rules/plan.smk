@@ -4,6 +4,7 @@
 rule plan_make:
     input:
         unpack(layout.plan_tables),
+        layout.plan_csvs,
         pool_index=f"{root}/prompts/pool_index.parquet",
     output:
         plan=f"{root}/plan/{{experiment}}/{{cell}}/plan.parquet",

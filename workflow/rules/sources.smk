@@ -1,6 +1,6 @@
 """sources: what the registry names is fetched into data/raw/, checked, and never silently replaced."""
 
-for name, row in layout.datasets.items():
+for name in layout.datasets:
 
     # One rule a data set, with its own row as a parameter: a new checksum fetches this one again, and only this one.
     # The code is no parameter: the checksum already vouches for the file.
@@ -21,7 +21,7 @@ for name, row in layout.datasets.items():
             runtime=240,
         params:
             name=name,
-            row=as_json(row),
+            row=layout.registry_row(name),
             folder=f"data/raw/{name}",
         message:
             f"Fetch {name}"
