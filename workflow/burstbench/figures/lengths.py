@@ -54,6 +54,7 @@ FIG09 = Artifact(
     ORIGINS,
 )
 TRACE_SOURCES = ("trace conversation ChatGPT", "trace conversation GPT-4")
+SHOWN = 0.98  # share of the responses of every source that Fig. 9 shows
 BINS = 40  # of the drawn histograms, equally wide on a logarithmic axis
 REQUESTS_TO = 2040.0  # right end of Fig. 8, where the published figure ends
 THIN = 100  # published points are drawn at every 100 request tokens
@@ -357,10 +358,12 @@ def fig09(inputs: Inputs, style: Style) -> Drawn:
             )
             if not total:
                 continue
-            edges = np.append(ridge["response_low"], ridge["response_high"][-1])
-            share = ridge["n"] / total / np.diff(edges)
+            share = ridge["n"] / total / (ridge["response_high"] - ridge["response_low"])
+            seen = ridge["response_low"] < right
+            edges = np.append(ridge["response_low"][seen], ridge["response_high"][seen][-1])
+            height = base + 0.9 * share[seen] / share.max()
             panel.stairs(
-                base + 0.9 * share / share.max(),
+                height,
                 edges,
                 baseline=base,
                 fill=True,
@@ -370,7 +373,7 @@ def fig09(inputs: Inputs, style: Style) -> Drawn:
                 zorder=2 * (len(bins) - base) + 1,
             )
             panel.stairs(
-                base + 0.9 * share / share.max(),
+                height,
                 edges,
                 baseline=base,
                 color=look.colour,
@@ -404,7 +407,7 @@ def fig09(inputs: Inputs, style: Style) -> Drawn:
         "Distribution of response tokens within bins of request tokens; each ridge is scaled to its own peak",
         inputs.facts,
         ORIGINS,
-        "answered requests, conversation log; the axis ends where 99.5 % of every source lie",
+        "answered requests, conversation log; the axis ends where 98 % of every source lie",
         "; ".join(sizes),
         replies_text(inputs.facts),
     )
@@ -412,12 +415,12 @@ def fig09(inputs: Inputs, style: Style) -> Drawn:
 
 
 def _right_end(rows: Columns) -> float:
-    """Return where 99.5 % of a source's responses end, tokens."""
+    """Return where 98 % of a source's responses end, tokens."""
     order = np.argsort(rows["response_high"], kind="stable")
     reached = np.cumsum(rows["n"][order])
     if not reached.size or reached[-1] == 0:
         return 1.0
-    return float(rows["response_high"][order][np.searchsorted(reached, 0.995 * reached[-1])])
+    return float(rows["response_high"][order][np.searchsorted(reached, SHOWN * reached[-1])])
 
 
 FIGURES = ((FIG07, fig07), (FIG08, fig08), (FIG09, fig09))

@@ -175,12 +175,12 @@ def _warmup(panels, rows: Columns, style: Style) -> None:  # type: ignore[no-unt
             panel.axvspan(0, end, color=style.get("shade"), linewidth=0, zorder=0)
         panels[0].annotate(
             "warm-up",
-            (end / 2, 1),
+            (end / 2, 0),
             xycoords=("data", "axes fraction"),
-            xytext=(0, -1),
+            xytext=(0, 2),
             textcoords="offset points",
             ha="center",
-            va="top",
+            va="bottom",
             fontsize=5.8,
             color="#444444",
         )
@@ -219,8 +219,14 @@ def fig17(inputs: Inputs, style: Style) -> Drawn:
             axes[0, column].set_ylim(bottom=0)
         axes[-1, column].set_xlabel("step of the variation")
         _steps(axes[-1, column], rows)
-    for row, (_, text, _) in enumerate(SUMMARY_ROWS, start=1):
-        _same_limits(axes[row])
+    for row, (metric, text, _) in enumerate(SUMMARY_ROWS, start=1):
+        if metric == "token_latency_mean":  # differs by orders of magnitude once requests queue
+            low, high = _range(axes[row])
+            for panel in axes[row]:
+                looks.log_axis(panel, low, high)
+                panel.set_ylim(low / 1.5, high * 1.5)
+        else:
+            _same_limits(axes[row])
         axes[row, 0].set_ylabel(text)
         for panel in axes[row, 1:]:
             panel.tick_params(labelleft=False)
@@ -243,7 +249,7 @@ def fig17(inputs: Inputs, style: Style) -> Drawn:
                 label=f"{look.label}, {server.label}",
             )
         )
-    looks.legend(figure, handles)
+    looks.legend(figure, handles, handlelength=2.6)
     seeds = max((int(rows["seeds"].max()) for rows in tables if size(rows)), default=0)
     text = caption(
         "Effect of varying α (quadratic), β (linearly down) and θ (linearly up) step by step: the parameter's value, "

@@ -183,14 +183,15 @@ def canvas(
     return figure, axes
 
 
-def legend(figure: Figure, handles: Sequence[Artist], columns: int | None = None) -> None:
+def legend(figure: Figure, handles: Sequence[Artist], handlelength: float | None = None) -> None:
     """Put one legend into the strip, from the left."""
     height = figure.get_size_inches()[1]
     box = figure.legend(
         handles=list(handles),
         loc="upper left",
         bbox_to_anchor=(0.006, 1 - 0.02 / height),
-        ncols=columns or len(handles),
+        ncols=len(handles),
+        handlelength=handlelength,
     )
     box.set_in_layout(False)
 
