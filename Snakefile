@@ -1,6 +1,5 @@
 """BurstBench: from a raw trace of LLM requests to the artifacts of the BurstGPT paper."""
 
-import os
 import sys
 from pathlib import Path
 
@@ -18,7 +17,7 @@ from burstbench.config import check
 from burstbench.errors import UserError
 from burstbench.fingerprint import code
 from burstbench.layout import FIGURES, SCORECARD, TABLES, Layout, as_json, options
-from burstbench.locks import clear_stale
+from burstbench.session import clear_stale, use_own_commands
 
 
 configfile: "config/study.yaml"
@@ -29,6 +28,7 @@ try:
 except UserError as error:
     raise WorkflowError(str(error)) from None
 
+use_own_commands()
 clear_stale(Path(".snakemake"))
 layout = Layout(config)
 root = layout.root

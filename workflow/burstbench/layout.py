@@ -226,11 +226,13 @@ class Layout:
         text = options("--table", self.tables(TABLES[table]))
         return f"{text} --run {' '.join(self.runs())}" if table == "table2" else text
 
-    def artifacts(self) -> list[str]:
-        """Return every figure and table that the paper shows."""
-        kinds = {"figures": ("svg", "png", "csv", "json"), "tables": ("md", "tex", "csv", "json")}
-        names = {"figures": self.figures(), "tables": list(TABLES)}
-        return [f"{self.root}/{of}/{name}.{kind}" for of in kinds for name in names[of] for kind in kinds[of]]
+    def artifacts(self, kind: str) -> list[str]:
+        """Return every file of the figures, or of the tables, that the paper shows."""
+        names, suffixes = {
+            "figures": (self.figures(), ("svg", "png", "csv", "json")),
+            "tables": (list(TABLES), ("md", "tex", "csv", "json")),
+        }[kind]
+        return [f"{self.root}/{kind}/{name}.{suffix}" for name in names for suffix in suffixes]
 
     def facts(self, names: tuple[str, ...] | None = None) -> str:
         """Return, as JSON, what an artifact must say of its inputs.

@@ -36,7 +36,7 @@ rule figure:
         tables=lambda wildcards: options(
             "--table", layout.tables(FIGURES[wildcards.figure])
         ),
-        out=f"{root}/figures/{{figure}}",
+        out=subpath(output.pdf, strip_suffix=".pdf"),
         code=code("figures.draw"),
     message:
         "Draw {wildcards.figure}"
@@ -72,7 +72,7 @@ rule table:
     params:
         facts=lookup("{table}", within=TABLE_FACTS),
         tables=lambda wildcards: layout.table_options(wildcards.table),
-        out=f"{root}/tables/{{table}}",
+        out=subpath(output.md, strip_suffix=".md"),
         code=code("tables.make"),
     message:
         "Make {wildcards.table}"

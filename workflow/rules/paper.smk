@@ -54,7 +54,8 @@ rule scorecard:
 
 rule paper_pdf:
     input:
-        layout.artifacts(),
+        figures=layout.artifacts("figures"),
+        tables=layout.artifacts("tables"),
         scorecard=f"{root}/scorecard.csv",
         check=f"{root}/trace/check.csv",
         parameters=f"{root}/parameters.json",
@@ -76,19 +77,21 @@ rule paper_pdf:
         runtime=10,
     params:
         facts=layout.facts(),
-        folder=root,
+        figures=lambda wildcards, input: Path(input.figures[0]).parent,
+        tables=lambda wildcards, input: Path(input.tables[0]).parent,
         code=code("paper.pdf"),
     message:
         "Typeset the paper"
     shell:
-        "burstbench paper pdf --template {input.template} --figures {params.folder}/figures"
-        " --tables {params.folder}/tables --scorecard {input.scorecard} --check {input.check}"
+        "burstbench paper pdf --template {input.template} --figures {params.figures}"
+        " --tables {params.tables} --scorecard {input.scorecard} --check {input.check}"
         " --parameters {input.parameters} --facts {params.facts:q} --out {output} 2> {log}"
 
 
 rule paper_html:
     input:
-        layout.artifacts(),
+        figures=layout.artifacts("figures"),
+        tables=layout.artifacts("tables"),
         scorecard=f"{root}/scorecard.csv",
         check=f"{root}/trace/check.csv",
         parameters=f"{root}/parameters.json",
@@ -106,11 +109,12 @@ rule paper_html:
         runtime=10,
     params:
         facts=layout.facts(),
-        folder=root,
+        figures=lambda wildcards, input: Path(input.figures[0]).parent,
+        tables=lambda wildcards, input: Path(input.tables[0]).parent,
         code=code("paper.html"),
     message:
         "Make the web page"
     shell:
-        "burstbench paper html --template {input.template} --figures {params.folder}/figures"
-        " --tables {params.folder}/tables --scorecard {input.scorecard} --check {input.check}"
+        "burstbench paper html --template {input.template} --figures {params.figures}"
+        " --tables {params.tables} --scorecard {input.scorecard} --check {input.check}"
         " --parameters {input.parameters} --facts {params.facts:q} --out {output} 2> {log}"

@@ -22,7 +22,7 @@ for name in layout.datasets:
         params:
             name=name,
             row=layout.registry_row(name),
-            folder=f"data/raw/{name}",
+            folder=subpath(output.data, parent=True),
         message:
             f"Fetch {name}"
         shell:

@@ -5,7 +5,7 @@ import time
 HOLDER = """
 import sys, time
 from pathlib import Path
-from burstbench.locks import clear_stale
+from burstbench.session import clear_stale
 clear_stale(Path(sys.argv[1]))
 print("held", flush=True)
 time.sleep(60)
@@ -13,7 +13,7 @@ time.sleep(60)
 ASKER = """
 import sys
 from pathlib import Path
-from burstbench.locks import clear_stale
+from burstbench.session import clear_stale
 clear_stale(Path(sys.argv[1]))
 """
 

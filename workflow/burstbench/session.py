@@ -1,12 +1,18 @@
-"""Stale locks: after a kill, the same command goes on without a word."""
+"""What a Snakemake session needs: its own commands, and no lock of one that was killed."""
 
 import fcntl
 import os
 import shutil
+import sys
 from pathlib import Path
 from typing import IO
 
 _held: list[IO[str]] = []
+
+
+def use_own_commands() -> None:
+    """Let the rules find `burstbench` of the environment that runs Snakemake, whether or not it is activated."""
+    os.environ["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)])
 
 
 def clear_stale(snakemake_folder: Path) -> None:
