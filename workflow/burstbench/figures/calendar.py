@@ -128,7 +128,14 @@ def draw_calendar(inputs: Inputs, style: Style, service: str) -> Drawn:
             "published number (read off its picture), ≥ where only a lower limit could be read and it is kept."
         )
     totals = "; ".join(f"{model} {number(where(counts, model=model)['requests'].sum())} requests" for model in models)
-    text = caption(what, inputs.facts, ("trace",), f"{service} log, all requests, failed ones included", totals, extra)
+    text = caption(
+        what,
+        inputs.facts,
+        ("trace",),
+        f"{'API' if service == 'api' else service} log, all requests, failed ones included",
+        totals,
+        extra,
+    )
     return Drawn(figure, text, lists)
 
 
