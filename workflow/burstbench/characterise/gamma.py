@@ -12,6 +12,7 @@ from burstbench.characterise.cells import DAY_S, Calendar, Cells, read_cells
 from burstbench.cli import add_settings
 from burstbench.contracts import GAMMA_FAMILIES, GAMMA_PROFILE, GAMMA_WINDOWS
 from burstbench.errors import UserError
+from burstbench.progress import progress
 from burstbench.seeds import generator
 from burstbench.stats.gamma import GammaFit, fit_continuous, fit_moments, fit_seconds, goodness
 from burstbench.stats.seconds import EXPONENTIAL, FAMILIES, GAMMA, LOGNORMAL, PARETO, Gaps, fit
@@ -222,40 +223,47 @@ def family_rows(
         if family is not PARETO:
             compared &= fits[family.name].converged
     rows = []
-    for number, (service, model) in enumerate(cells.labels):
-        own = np.flatnonzero(compared & (fitted // per_cell == number))
-        if not len(own):
-            continue
-        best = np.argmin(aic[:, own], axis=0)
-        rng = generator(seed, "characterise", "goodness", service, model)
-        drawn = np.sort(rng.choice(own, min(tested, len(own)), replace=False))
-        one = [gaps.take(np.array([window])) for window in drawn]
-        for place, family in enumerate(FAMILIES):
-            other = LOGNORMAL if family is GAMMA else GAMMA
-            tests = [
-                goodness(
-                    family,
-                    sample,
-                    fits[family.name].parameters[window],
-                    (other, fits[other.name].parameters[window]),
-                    RESAMPLES,
-                    rng,
+    own_of = [np.flatnonzero(compared & (fitted // per_cell == number)) for number in range(len(cells.labels))]
+    total = sum(min(tested, len(own)) for own in own_of) * len(FAMILIES)
+    done = 0
+    with progress("Goodness of fit", total, "tests") as report:
+        for number, (service, model) in enumerate(cells.labels):
+            own = own_of[number]
+            if not len(own):
+                continue
+            best = np.argmin(aic[:, own], axis=0)
+            rng = generator(seed, "characterise", "goodness", service, model)
+            drawn = np.sort(rng.choice(own, min(tested, len(own)), replace=False))
+            one = [gaps.take(np.array([window])) for window in drawn]
+            for place, family in enumerate(FAMILIES):
+                other = LOGNORMAL if family is GAMMA else GAMMA
+                tests = []
+                for window, sample in zip(drawn, one, strict=True):
+                    tests.append(
+                        goodness(
+                            family,
+                            sample,
+                            fits[family.name].parameters[window],
+                            (other, fits[other.name].parameters[window]),
+                            RESAMPLES,
+                            rng,
+                        )
+                    )
+                    done += 1
+                    report(done)
+                rows.append(
+                    {
+                        "service": service,
+                        "model": model,
+                        "family": family.name,
+                        "windows": len(own),
+                        "aic_best_share": float((best == place).mean()),
+                        "aic_delta_median": float(np.median(aic[place, own] - aic[0, own])),
+                        "test_pass_share": float(np.mean([test.p_value > 0.05 for test in tests])) if tests else None,
+                        "test_power": float(np.mean([test.power for test in tests])) if tests else None,
+                        "power_against": other.name if tests else None,
+                    }
                 )
-                for window, sample in zip(drawn, one, strict=True)
-            ]
-            rows.append(
-                {
-                    "service": service,
-                    "model": model,
-                    "family": family.name,
-                    "windows": len(own),
-                    "aic_best_share": float((best == place).mean()),
-                    "aic_delta_median": float(np.median(aic[place, own] - aic[0, own])),
-                    "test_pass_share": float(np.mean([test.p_value > 0.05 for test in tests])) if tests else None,
-                    "test_power": float(np.mean([test.power for test in tests])) if tests else None,
-                    "power_against": other.name if tests else None,
-                }
-            )
     return rows
 
 

@@ -36,7 +36,8 @@ def _masked(
     converged: np.ndarray, alpha: np.ndarray, error: np.ndarray, beta: np.ndarray, value: np.ndarray
 ) -> GammaFit:
     """A fit with nan where not converged; `error` is the standard error of log alpha."""
-    columns = (alpha, alpha * np.exp(-Z95 * error), alpha * np.exp(Z95 * error), beta, value)
+    with np.errstate(over="ignore"):
+        columns = (alpha, alpha * np.exp(-Z95 * error), alpha * np.exp(Z95 * error), beta, value)
     shown = [np.where(converged, column, np.nan) for column in columns]
     return GammaFit(shown[0], shown[1], shown[2], shown[3], shown[4], converged)
 
