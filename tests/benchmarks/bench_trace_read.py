@@ -4,8 +4,8 @@
 
 Prints the best of `--repeats` of each, time and CPU time: ours from CSV to a checked table and to a validated Parquet
 file; pandas' from CSV to a data frame (nothing checked), and the plain way to do our job with it: read, check the same
-things, write Parquet. On a busy machine compare the CPU times. `--times 7` writes the file's rows seven times over, each
-time later (10 M rows).
+things, write Parquet. On a busy machine compare the CPU times. `--times 7` writes the file's rows seven times over,
+each time later (10 M rows).
 """
 
 import argparse
