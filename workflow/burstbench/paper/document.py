@@ -219,8 +219,9 @@ def claims(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
 
 
 def count_verdicts(verdicts: Sequence[str]) -> dict[str, int]:
-    """Count verdicts, in the order of `VERDICTS` and "mixed", those that do not occur left out."""
-    return {verdict: verdicts.count(verdict) for verdict in (*VERDICTS, "mixed") if verdict in verdicts}
+    """Count verdicts, in the order of `VERDICTS`; "mixed" comes last, where it occurs."""
+    counted = {verdict: verdicts.count(verdict) for verdict in VERDICTS}
+    return counted | ({"mixed": verdicts.count("mixed")} if "mixed" in verdicts else {})
 
 
 def summarise_check(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
@@ -231,8 +232,8 @@ def summarise_check(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
 
     Returns:
         For each table and unit: `table`, `unit`, `n`, `clipped` (how many), `median`, `p90`, `largest` of the absolute
-        errors, `item` that is furthest off (None and "" where no value has an error), and `within`, the share no further
-        off than it could be read.
+        errors, `item` that is furthest off (None and "" where no value has an error), and `within`, the share
+        that is no further off than it could be read.
     """
     groups: dict[tuple[str, str], list[Mapping[str, Any]]] = {}
     for row in rows:
@@ -307,14 +308,15 @@ def as_data(document: Document) -> dict[str, Any]:
     (every input once: path, sha256 and what it is used in).
     """
     grouped = claims(document.scorecard)
-    used: dict[tuple[str, str], list[str]] = {}
+    used: dict[tuple[str, str], dict[str, list[str]]] = {}
     for exhibit in (*document.figures, *document.tables):
+        kind = "Fig." if exhibit.id.startswith("fig") else "Table"
         for source in exhibit.inputs:
-            names = used.setdefault((source.path, source.sha256), [])
-            if _short(exhibit) not in names:
-                names.append(_short(exhibit))
+            numbers = used.setdefault((source.path, source.sha256), {}).setdefault(kind, [])
+            if exhibit.number not in numbers:
+                numbers.append(exhibit.number)
     for source in (*document.sources, *run_records(document)):
-        used.setdefault((source.path, source.sha256), []).append(source.name)
+        used.setdefault((source.path, source.sha256), {})[source.name] = []
     return {
         "facts": document.facts,
         "marks": [{"label": label, "text": text} for label, text in document.marks],
@@ -329,13 +331,14 @@ def as_data(document: Document) -> dict[str, Any]:
         "parameter_lines": [{"key": key, "value": value} for key, value in flatten(document.parameters)],
         "runs": document.runs,
         "inputs": [
-            {"path": path, "sha256": digest, "used": ", ".join(names)} for (path, digest), names in sorted(used.items())
+            {
+                "path": path,
+                "sha256": digest,
+                "used": "; ".join(f"{kind} {', '.join(numbers)}".strip() for kind, numbers in uses.items()),
+            }
+            for (path, digest), uses in sorted(used.items())
         ],
     }
-
-
-def _short(exhibit: Exhibit) -> str:
-    return f"{'Fig.' if exhibit.id.startswith('fig') else 'Table'} {exhibit.number}"
 
 
 def _exhibit_data(exhibit: Exhibit, known: Mapping[str, Any]) -> dict[str, Any]:
