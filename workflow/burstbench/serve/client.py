@@ -1,19 +1,58 @@
-"""The load client: sends every request of a plan at its time and records what became of it. (Interface; body follows.)"""
+"""The load client: sends every request of a plan at its time, open loop, and records what became of it.
 
+How a request keeps its time. The schedule is known, so everything that can be done before the deadline is: the whole
+HTTP message is encoded, and a connection is taken from the pool or made `lead_s` ahead. At the deadline one write is left,
+made from the callback of an absolute timer (`serve/timer.py`). Nothing is skipped, re-anchored or held back, however
+late the server or this client: a request that is due is written, and how late it was stands in its record.
+
+What is aiohttp's: connections, their pool, name resolution, TLS and the parsing of HTTP answers. Its session layer is
+left out: it would build the message at the deadline, and costs more time than all the rest together.
+"""
+
+import asyncio
+import gc
+import json
+import re
+import signal
+import sys
 import threading
+import time
+from array import array
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Any
 
+import aiohttp
 import numpy as np
 import pyarrow as pa
+import uvloop
 from numpy.typing import NDArray
+from yarl import URL
 
+from burstbench.contracts import OUTCOMES
+from burstbench.errors import UserError
+from burstbench.progress import EVERY_S
 from burstbench.prompts.pool import Pool
+from burstbench.serve.events import Events, MalformedStreamError
+from burstbench.serve.timer import Timer
 
 Int = NDArray[np.int64]
 Prompt = Callable[[int, int], NDArray[Any]]
+
+# uvicorn closes a connection that was idle for 5 s; one that is used later may meet that close half-way and lose a
+# request that the server never saw.
+KEEP_IDLE_S = 2.0
+ENCODED_AHEAD_BYTES = 256 << 20  # messages encoded before the run; those beyond are encoded `lead_s` ahead
+READ_BYTES = 1 << 20  # buffered of an answer before reading pauses
+MESSAGE_CHARACTERS = 300
+_FIRST_WAIT_S = 5.0  # for the first connection, before the run
+_TICK_S = 0.1
+_TIMEOUT_WORDS = re.compile(r"time[ _-]?(d[ _-])?out|deadline exceeded", re.IGNORECASE)
+
+
+class ClientError(UserError):
+    """The plan, the target or the options cannot make a run."""
 
 
 @dataclass(frozen=True)
@@ -44,7 +83,8 @@ class Options:
         extra_body: further keys of the request body.
         continuous_usage: ask for the token count with every event (an extension of vLLM), to time every token.
         connect_s: give up a connection that is not made in this time.
-        total_s: give up a request after this time. Generous: the server times out; this catches a dead server.
+        total_s: give up a request this long after it was sent. Generous: the server times out; this catches a dead one.
+        lead_s: a connection is taken or made this long before it is needed.
         lag_limit_s: limit of the 99th percentile of sent - intended; checked by `delivery`, not here.
         processes: the plan is split by index over so many processes.
     """
@@ -56,6 +96,7 @@ class Options:
     continuous_usage: bool = True
     connect_s: float = 30.0
     total_s: float = 3600.0
+    lead_s: float = 0.1
     lag_limit_s: float = 0.01
     processes: int = 1
 
@@ -69,10 +110,10 @@ class ClientRecords:
     Attributes:
         request_id: of the plan.
         intended_ns: when it should have been sent.
-        sent_ns: when the last byte of the request was given to the kernel.
-        first_byte_ns: when the answer's headers came.
+        sent_ns: when its message was written to the connection.
+        first_byte_ns: when the answer's headers had come.
         first_token_ns: when the event with the first token came.
-        done_ns: when its last event, its failure or its abortion came.
+        done_ns: when its last token, its failure or its abortion came.
         prompt_tokens, response_tokens: as the server counted them (usage), -1 where it did not say.
         outcome: one of `contracts.OUTCOMES`, shape (n,), object.
         status: HTTP status, -1 without an answer.
@@ -82,7 +123,7 @@ class ClientRecords:
         chunk_tokens: response tokens until and with it by usage, -1 where the server did not say.
         start_monotonic_ns: `time.monotonic_ns()` of time 0.
         partial: whether the run was stopped before every request had ended.
-        cpu_s: CPU time of the client's processes during the run.
+        cpu_s: CPU time of the client's event loops from time 0 on.
         wall_s: from time 0 to the end of the last request.
     """
 
@@ -108,7 +149,7 @@ class ClientRecords:
 
 @dataclass(frozen=True)
 class State:
-    """What the run shows while it goes: counts of requests, and the lag of the latest sends in seconds."""
+    """What the run shows while it goes: counts of requests, and the worst lag since the last report in seconds."""
 
     time_s: float
     planned: int
@@ -119,11 +160,50 @@ class State:
     lag_s: float
 
 
+Report = Callable[[State], None]
+
+
 @contextmanager
 def stopping() -> Iterator[threading.Event]:
-    """Yield an event that SIGINT and SIGTERM set; the handlers of before come back at the end."""
-    raise NotImplementedError
-    yield
+    """Yield an event that SIGINT and SIGTERM set; the handlers of before come back at the end. Main thread only."""
+    stop = threading.Event()
+    before = {number: signal.signal(number, lambda *_: stop.set()) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield stop
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+@contextmanager
+def live(title: str, extra: Callable[[], str] = lambda: "") -> Iterator[Report]:
+    """Show the run on stderr: one line that renews itself in a terminal, plain lines every few seconds in a log.
+
+    Args:
+        title: what runs.
+        extra: further text for the line, for example the use of the KV cache.
+    """
+    terminal = sys.stderr.isatty()
+    next_s = 0.0
+
+    def report(state: State) -> None:
+        nonlocal next_s
+        if not terminal:
+            if state.time_s < next_s:
+                return
+            next_s = state.time_s + EVERY_S
+        line = (
+            f"{title}: {state.time_s:.0f} s, sent {state.sent:,} of {state.planned:,}, in flight {state.in_flight:,}, "
+            f"done {state.done:,}, failed {state.failed:,}, lag {1000 * state.lag_s:.2f} ms"
+        )
+        line += f", {text}" if (text := extra()) else ""
+        print(f"\r\x1b[2K{line}" if terminal else line, end="" if terminal else "\n", file=sys.stderr, flush=True)
+
+    try:
+        yield report
+    finally:
+        if terminal:
+            print(file=sys.stderr)
 
 
 def run_plan(
@@ -133,19 +213,31 @@ def run_plan(
     options: Options,
     *,
     stop: threading.Event | None = None,
-    progress: Callable[[State], None] | None = None,
+    progress: Report | None = None,
 ) -> ClientRecords:
     """Send every request of a plan at its time, open loop, and record what became of it. Blocks until all have ended.
 
     Args:
         plan: contract PLAN (needs request_id, send_s, prompt_tokens, prompt_id, max_tokens).
-        prompt: the pool, or a function of (prompt_id, n) that returns n token ids.
+        prompt: the pool, or a function of (prompt_id, n) that returns n token ids (to be pickled, if processes > 1).
         target: the server.
         options: how.
         stop: when set, nothing more is sent, what is in flight is aborted, and the records come back partial.
         progress: called about twice a second, on the loop (be quick). `live()` is the usual one.
+
+    Raises:
+        ClientError: the URL, a header or the options cannot be used.
     """
-    raise NotImplementedError
+    stop = stop or threading.Event()
+    part = Part.of(plan)
+    if options.processes < 1:
+        raise ClientError(f"processes: found {options.processes}, expected a whole number from 1")
+    _Messages(target, options)  # refuses what cannot be used before any process starts
+    if options.processes == 1:
+        return _run_part(part, prompt, target, options, lambda ready: ready, stop.is_set, progress)
+    from burstbench.serve.split import run_split
+
+    return run_split(part, prompt, target, options, stop, progress)
 
 
 def requests_table(records: ClientRecords) -> dict[str, Any]:
@@ -153,4 +245,559 @@ def requests_table(records: ClientRecords) -> dict[str, Any]:
 
     A caller who knows the engine's records replaces these columns.
     """
-    raise NotImplementedError
+    n = len(records.request_id)
+
+    def happened(values: Int) -> pa.Array:
+        return pa.array(values, pa.int64(), mask=values < 0)
+
+    return {
+        "request_id": records.request_id,
+        "intended_ns": records.intended_ns,
+        "sent_ns": happened(records.sent_ns),
+        "first_scheduled_ns": pa.nulls(n, pa.int64()),
+        "first_token_ns": happened(records.first_token_ns),
+        "done_ns": happened(records.done_ns),
+        "prompt_tokens": happened(records.prompt_tokens),
+        "response_tokens": np.maximum(records.response_tokens, 0),
+        "preemptions": pa.nulls(n, pa.int64()),
+        "outcome": pa.array(records.outcome, pa.string()),
+    }
+
+
+@dataclass(frozen=True)
+class Part:
+    """What a client process needs of a plan: arrays of shape (n,), ascending by intended_ns."""
+
+    request_id: Int
+    intended_ns: Int
+    prompt_tokens: Int
+    prompt_id: Int
+    max_tokens: Int
+
+    @classmethod
+    def of(cls, plan: pa.Table) -> "Part":
+        """Take it from a table of contract PLAN."""
+        column = {
+            name: plan.column(name).to_numpy() for name in ("request_id", "prompt_tokens", "prompt_id", "max_tokens")
+        }
+        return cls(intended_ns=np.rint(plan.column("send_s").to_numpy() * 1e9).astype(np.int64), **column)
+
+    def __len__(self) -> int:
+        return len(self.request_id)
+
+    def __getitem__(self, which: slice) -> "Part":
+        return Part(**{f.name: getattr(self, f.name)[which] for f in fields(self)})
+
+
+class _Messages:
+    """Encodes whole HTTP messages."""
+
+    def __init__(self, target: Target, options: Options) -> None:
+        self.url = URL(target.url.rstrip("/") + "/completions")
+        if self.url.scheme not in {"http", "https"} or not self.url.host:
+            raise ClientError(f"url: found {target.url!r}, expected http://host:port/v1 or https://...")
+        headers = {
+            "Host": self.url.host_port_subcomponent or "",
+            "Accept": "text/event-stream",
+            "Accept-Encoding": "identity",
+            "Content-Type": "application/json",
+            "User-Agent": "burstbench",
+            **({"Authorization": f"Bearer {target.api_key}"} if target.api_key else {}),
+            **target.headers,
+            "X-Request-Id": options.run_id,
+        }
+        for name, value in headers.items():
+            if re.search(r"[^\x21-\x7e]|:", name) or re.search(r"[^\x20-\x7e]", value):
+                shown = "(hidden)" if name == "Authorization" else repr(value)
+                raise ClientError(f"header {name!r}: found {shown}, expected printable ASCII on one line")
+        lines = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
+        self._head = f"POST {self.url.raw_path_qs} HTTP/1.1\r\n{lines[:-2]}"
+        body: dict[str, Any] = {"model": target.model, "stream": True, "stream_options": {"include_usage": True}}
+        if options.continuous_usage:
+            body["stream_options"]["continuous_usage_stats"] = True
+        if options.temperature is not None:
+            body["temperature"] = options.temperature
+        if options.ignore_eos:
+            body["ignore_eos"] = True
+        for key, value in options.extra_body.items():
+            if key in {*body, "prompt", "max_tokens"}:
+                raise ClientError(f"extra_body: found key {key!r}, which the client sets itself")
+            body[key] = value
+        self._body = json.dumps(body)[:-1]
+
+    def encode(self, request_id: int, max_tokens: int, ids: NDArray[Any]) -> bytes:
+        """The message of one request, head and body."""
+        prompt = str(ids.tolist()).replace(" ", "")
+        body = f'{self._body}, "max_tokens": {max_tokens}, "prompt": {prompt}}}'
+        return f"{self._head}-{request_id}\r\nContent-Length: {len(body)}\r\n\r\n{body}".encode("ascii")
+
+
+class _Failure(Exception):
+    """How a request ended that was not answered."""
+
+    def __init__(self, outcome: str, message: str) -> None:
+        super().__init__(message)
+        self.outcome, self.message = outcome, message
+
+
+class _Exchange:
+    """One request between its preparation and its end."""
+
+    __slots__ = ("connection", "index", "response_tokens", "task", "why", "written")
+
+    def __init__(self, index: int, written: "asyncio.Future[bool]") -> None:
+        self.index, self.written = index, written
+        self.connection: Any = None
+        self.task: asyncio.Task[None] | None = None
+        self.why: _Failure | None = None  # why its task is cancelled
+        self.response_tokens = 0
+
+
+def _run_part(
+    part: Part,
+    prompt: Prompt | Pool,
+    target: Target,
+    options: Options,
+    start: Callable[[int], int],
+    stop: Callable[[], bool],
+    progress: Report | None,
+) -> ClientRecords:
+    """Run a part of a plan in this process.
+
+    Args:
+        start: is told from which time on (monotonic ns) this part could start, and returns the time 0 of all parts.
+        stop: whether to stop.
+    """
+    loop = uvloop.new_event_loop()
+    try:
+        client = _Client(part, prompt, target, options, loop)
+        return loop.run_until_complete(client.run(start, stop, progress))
+    finally:
+        loop.run_until_complete(loop.shutdown_asyncgens())
+        loop.run_until_complete(loop.shutdown_default_executor())
+        loop.close()
+
+
+class _Client:
+    """One event loop's share of a run."""
+
+    def __init__(
+        self, part: Part, prompt: Prompt | Pool, target: Target, options: Options, loop: asyncio.AbstractEventLoop
+    ) -> None:
+        n = len(part)
+        self.part, self.options, self.loop = part, options, loop
+        self.tokens = prompt.tokens if isinstance(prompt, Pool) else prompt
+        self.messages = _Messages(target, options)
+        self.encoded: list[bytes | None] = [None] * n
+        size = 0
+        for index in range(n):
+            message = self._encode(index)
+            size += len(message)
+            if size > ENCODED_AHEAD_BYTES:
+                break
+            self.encoded[index] = message
+        self.intended: list[int] = part.intended_ns.tolist()
+        self.sent = np.full(n, -1)
+        self.first_byte = np.full(n, -1)
+        self.first_token = np.full(n, -1)
+        self.done = np.full(n, -1)
+        self.prompt_tokens = np.full(n, -1)
+        self.response_tokens = np.full(n, -1)
+        self.status = np.full(n, -1)
+        self.outcome: list[str | None] = [None] * n
+        self.message = [""] * n
+        self.chunk_start = np.zeros(n, np.int64)
+        self.chunk_count = np.zeros(n, np.int64)
+        self.chunk_ns, self.chunk_tokens = array("q"), array("q")
+        self.prepared = 0  # how many have been prepared,
+        self.due = 0  # and how many were due
+        self.started: dict[int, _Exchange] = {}  # those not ended, in the order of the plan
+        self.count_sent = self.ended = self.failed = 0
+        self.worst_lag = 0
+        self.t0 = 0
+        self.lead = round(options.lead_s * 1e9)
+        self.timeout = _limit(options.connect_s)
+        self.scan = json.JSONDecoder().raw_decode
+
+    async def run(
+        self, start: Callable[[int], int], stop: Callable[[], bool], progress: Report | None
+    ) -> ClientRecords:
+        """Run it all."""
+        self.connector = aiohttp.TCPConnector(
+            limit=0, ttl_dns_cache=None, keepalive_timeout=KEEP_IDLE_S, enable_cleanup_closed=False
+        )
+        # Only names the connection's key: where to connect to.
+        self.route = aiohttp.ClientRequest("POST", self.messages.url, loop=self.loop)
+        timer = Timer(self.loop, self._timer)
+        aborted = False
+        try:
+            await self._first_connection()
+            gc.collect()
+            gc.freeze()  # what lives now is not looked at again by a collection during the run
+            first = self.intended[0] if self.intended else 0
+            ready = time.monotonic_ns() + max(self.lead - first, 0) + 20_000_000
+            self.t0 = await self.loop.run_in_executor(None, start, ready)
+            cpu = time.thread_time()
+            self.timer = timer
+            self._arm()
+            tick = 0
+            while self.ended < len(self.part):
+                await asyncio.sleep(_TICK_S)
+                tick += 1
+                if stop():
+                    aborted = True
+                    await self._abort()
+                    break
+                self._give_up()
+                if progress and tick % 5 == 0:
+                    progress(self._state())
+            cpu = time.thread_time() - cpu
+            if progress:
+                progress(self._state())
+        finally:
+            timer.close()
+            gc.unfreeze()
+            await self.connector.close()
+            await asyncio.sleep(0)  # transports close on the next turn of the loop
+        return self._records(aborted, cpu)
+
+    async def _first_connection(self) -> None:
+        """Make one connection for the first request: it resolves the name and loads what is loaded late."""
+        limit = _limit(min(self.options.connect_s, _FIRST_WAIT_S))
+        try:
+            (await self.connector.connect(self.route, [], limit)).release()
+        except (aiohttp.ClientError, OSError, TimeoutError):
+            pass  # each request finds out for itself
+
+    # the schedule
+
+    def _arm(self) -> None:
+        wanted = []
+        if self.due < len(self.intended):
+            wanted.append(self.intended[self.due])
+        if self.prepared < len(self.intended):
+            wanted.append(self.intended[self.prepared] - self.lead)
+        if wanted:
+            self.timer.at(self.t0 + min(wanted))
+
+    def _timer(self) -> None:
+        """Write what is due, then prepare what will be."""
+        now = time.monotonic_ns() - self.t0
+        n = len(self.intended)
+        while self.due < n and self.intended[self.due] <= now:
+            if self.due == self.prepared:
+                self._prepare()
+            exchange = self.started.get(self.due)
+            self.due += 1
+            if exchange is not None and exchange.connection is not None:
+                self._write(exchange)
+            # Else its connection is still being made, or could not be: its task writes as soon as there is one.
+            elif exchange is not None and not exchange.written.done():
+                exchange.written.set_result(False)
+        horizon = now + self.lead
+        # One at a time when there is time, so that a burst's preparation never holds up what is due.
+        if self.prepared < n and self.intended[self.prepared] <= horizon:
+            self._prepare()
+        self._arm()
+
+    def _prepare(self) -> None:
+        index = self.prepared
+        self.prepared += 1
+        exchange = _Exchange(index, self.loop.create_future())
+        self.started[index] = exchange
+        exchange.task = self.loop.create_task(self._request(exchange))
+
+    def _encode(self, index: int) -> bytes:
+        part = self.part
+        ids = self.tokens(int(part.prompt_id[index]), int(part.prompt_tokens[index]))
+        return self.messages.encode(int(part.request_id[index]), int(part.max_tokens[index]), ids)
+
+    def _write(self, exchange: _Exchange) -> None:
+        """Write the message, unless the connection was lost while it waited."""
+        index = exchange.index
+        transport = exchange.connection.transport
+        if transport is None or transport.is_closing():
+            if not exchange.written.done():
+                exchange.written.set_result(False)
+            return
+        message = self.encoded[index]
+        assert message is not None
+        self.encoded[index] = None
+        transport.write(message)
+        now = time.monotonic_ns() - self.t0
+        self.sent[index] = now
+        self.count_sent += 1
+        self.worst_lag = max(self.worst_lag, now - self.intended[index])
+        if not exchange.written.done():
+            exchange.written.set_result(True)
+
+    # one request
+
+    async def _request(self, exchange: _Exchange) -> None:
+        index = exchange.index
+        outcome, message = "ok", ""
+        try:
+            if self.encoded[index] is None:
+                self.encoded[index] = self._encode(index)
+            await self._deliver(exchange)
+            await self._receive(exchange)
+        except _Failure as failure:
+            outcome, message = failure.outcome, failure.message
+        except MalformedStreamError as error:
+            outcome, message = "malformed", str(error)
+        except asyncio.CancelledError:
+            why = exchange.why or _Failure("aborted", "cancelled")
+            outcome, message = why.outcome, why.message
+        except (aiohttp.ClientError, aiohttp.http_exceptions.HttpProcessingError, OSError, TimeoutError) as error:
+            bad = isinstance(error, aiohttp.http_exceptions.HttpProcessingError)
+            outcome, message = "malformed" if bad else "connection", f"{type(error).__name__}: {error}"
+        finally:
+            if exchange.connection is not None:
+                exchange.connection.close()
+                exchange.connection = None
+        self._end(index, outcome, message)
+
+    async def _deliver(self, exchange: _Exchange) -> None:
+        """Return when the message is written."""
+        try:
+            await self._connect(exchange)
+        except (aiohttp.ClientError, OSError, TimeoutError):
+            pass  # that was ahead of time; what counts is whether the server can be reached when the request is due
+        if exchange.written.done():
+            written = exchange.written.result()  # was due before it had a connection
+        else:
+            written = await exchange.written
+        if not written:
+            if exchange.connection is None or exchange.connection.closed:
+                if exchange.connection is not None:
+                    exchange.connection.close()
+                await self._connect(exchange)
+            self._write(exchange)
+            if self.sent[exchange.index] < 0:
+                raise _Failure("connection", "the connection was closed as soon as it was made")
+
+    async def _connect(self, exchange: _Exchange) -> None:
+        connection = await self.connector.connect(self.route, [], self.timeout)
+        protocol = connection.protocol
+        assert protocol is not None
+        assert protocol.transport is not None
+        # Written at once when the kernel takes it, not at the end of the loop's turn.
+        protocol.transport.set_write_buffer_limits(0)
+        protocol.set_response_params(read_bufsize=READ_BYTES, read_until_eof=True, auto_decompress=True)
+        exchange.connection = connection
+
+    async def _receive(self, exchange: _Exchange) -> None:
+        index, t0 = exchange.index, self.t0
+        protocol = exchange.connection.protocol
+        while True:
+            head, payload = await protocol.read()
+            if head.code >= 200 or head.code == 101:
+                break
+        self.first_byte[index] = time.monotonic_ns() - t0
+        self.status[index] = head.code
+        if head.code != 200:
+            raise _refused(head.code, head.reason, await self._text(exchange, payload))
+        kind = head.headers.get("Content-Type", "")
+        if not kind.startswith("text/event-stream"):
+            text = await self._text(exchange, payload)
+            failure = _error_in(text)
+            raise failure or _Failure("malformed", f"Content-Type {kind!r}, expected text/event-stream: {text}")
+        events = Events()
+        times, counts = array("q"), array("q")
+        last = 0
+        finished = False
+        try:
+            while piece := await payload.readany():
+                now = time.monotonic_ns() - t0
+                for data in events.feed(piece):
+                    if finished:
+                        raise MalformedStreamError(f"an event after [DONE]: {_cut(data)}")
+                    if data == b"[DONE]":
+                        finished = True
+                    elif self._event(exchange, data, now, times, counts):
+                        last = now
+        finally:
+            self.chunk_start[index], self.chunk_count[index] = len(self.chunk_ns), len(times)
+            self.chunk_ns.extend(times)
+            self.chunk_tokens.extend(counts)
+        if not finished or events.rest:
+            raise MalformedStreamError("the stream ended without [DONE]" if not finished else "bytes after [DONE]")
+        if self.response_tokens[index] < 0:
+            raise MalformedStreamError("the server never told the usage: its tokens cannot be counted")
+        self.done[index] = last or now
+        exchange.connection.release()
+        exchange.connection = None
+
+    def _event(self, exchange: _Exchange, data: bytes, now: int, times: "array[int]", counts: "array[int]") -> bool:
+        """Take in one event; whether it holds a choice."""
+        index = exchange.index
+        try:
+            text = data.decode()
+            value, end = self.scan(text)
+            if end != len(text) and text[end:].strip():
+                raise ValueError("something after the value")
+            choices, usage = value.get("choices"), value.get("usage")
+        except (ValueError, AttributeError, RecursionError) as error:
+            raise MalformedStreamError(f"an event is not a JSON object ({error}): {_cut(data)}") from None
+        if choices is None and usage is None:
+            raise _error(value, exchange.response_tokens > 0) or MalformedStreamError(
+                f"an event has neither choices nor usage nor error: {_cut(data)}"
+            )
+        count = -1
+        try:
+            if usage:
+                count = usage["completion_tokens"]
+                if count < exchange.response_tokens or usage["prompt_tokens"] < 0:
+                    raise ValueError
+                if self.prompt_tokens[index] < 0:
+                    self.prompt_tokens[index] = usage["prompt_tokens"]
+                self.response_tokens[index] = count
+            if not choices:
+                return False
+            more = count > exchange.response_tokens if count >= 0 else bool(choices[0].get("text"))
+        except (KeyError, TypeError, ValueError, AttributeError, IndexError):
+            raise MalformedStreamError(f"choices or usage are not as they should be: {_cut(data)}") from None
+        if more:
+            exchange.response_tokens = max(count, 1)
+            if not times:
+                self.first_token[index] = now
+            times.append(now)
+            counts.append(count)
+        return True
+
+    async def _text(self, exchange: _Exchange, payload: aiohttp.StreamReader) -> str:
+        """The begin of an answer that is no stream; the connection goes back to the pool if the answer is short."""
+        text = await payload.read(1 << 16)
+        if payload.at_eof():
+            exchange.connection.release()
+            exchange.connection = None
+        return text.decode("utf-8", "replace")
+
+    # the end
+
+    def _end(self, index: int, outcome: str, message: str) -> None:
+        if self.outcome[index] is not None:
+            raise RuntimeError(f"request {self.part.request_id[index]} ended twice")
+        self.outcome[index], self.message[index] = outcome, message[:MESSAGE_CHARACTERS]
+        if self.done[index] < 0 and (outcome != "aborted" or self.sent[index] >= 0):
+            self.done[index] = time.monotonic_ns() - self.t0
+        self.ended += 1
+        self.failed += outcome != "ok"
+        self.encoded[index] = None
+        self.started.pop(index, None)
+
+    def _give_up(self) -> None:
+        """End requests that a dead server never answers; the oldest come first."""
+        oldest = time.monotonic_ns() - self.t0 - round(self.options.total_s * 1e9)
+        for exchange in list(self.started.values()):
+            if self.intended[exchange.index] > oldest:
+                break
+            sent = self.sent[exchange.index]
+            if 0 <= sent <= oldest and exchange.why is None and exchange.task:
+                exchange.why = _Failure(
+                    "connection", f"no end after {self.options.total_s:g} s, the client's own limit"
+                )
+                exchange.task.cancel()
+
+    async def _abort(self) -> None:
+        """End all that has not ended."""
+        self.timer.at(1 << 62)
+        self.due = self.prepared = len(self.intended)
+        running = [exchange.task for exchange in self.started.values() if exchange.task]
+        for exchange in self.started.values():
+            exchange.why = exchange.why or _Failure("aborted", "the run was stopped")
+            if exchange.task:
+                exchange.task.cancel()
+        await asyncio.gather(*running, return_exceptions=True)
+        for index, outcome in enumerate(self.outcome):
+            if outcome is None:
+                self._end(index, "aborted", "the run was stopped before it was sent")
+
+    def _state(self) -> State:
+        lag, self.worst_lag = self.worst_lag / 1e9, 0
+        return State(
+            (time.monotonic_ns() - self.t0) / 1e9,
+            len(self.part),
+            self.count_sent,
+            self.count_sent - self.ended if self.count_sent > self.ended else 0,
+            self.ended - self.failed,
+            self.failed,
+            lag,
+        )
+
+    def _records(self, aborted: bool, cpu_s: float) -> ClientRecords:
+        offsets = np.concatenate([[0], np.cumsum(self.chunk_count)])
+        # Tokens were stored in the order in which requests ended; they come back in the order of the plan.
+        source = np.arange(offsets[-1]) + np.repeat(self.chunk_start - offsets[:-1], self.chunk_count)
+        return ClientRecords(
+            request_id=self.part.request_id,
+            intended_ns=self.part.intended_ns,
+            sent_ns=self.sent,
+            first_byte_ns=self.first_byte,
+            first_token_ns=self.first_token,
+            done_ns=self.done,
+            prompt_tokens=self.prompt_tokens,
+            response_tokens=self.response_tokens,
+            outcome=np.array(self.outcome, object),
+            status=self.status,
+            message=np.array(self.message, object),
+            chunk_offsets=offsets,
+            chunk_ns=np.frombuffer(self.chunk_ns, np.int64)[source],
+            chunk_tokens=np.frombuffer(self.chunk_tokens, np.int64)[source],
+            start_monotonic_ns=self.t0,
+            partial=aborted and "aborted" in self.outcome,
+            cpu_s=cpu_s,
+            wall_s=max(int(self.done.max(initial=0)), 0) / 1e9,
+        )
+
+
+def _limit(connect_s: float) -> aiohttp.ClientTimeout:
+    # Not rounded up to whole seconds (`ceil_threshold`).
+    return aiohttp.ClientTimeout(total=None, connect=connect_s, ceil_threshold=1e9)
+
+
+def _refused(code: int, reason: str, text: str) -> _Failure:
+    """The outcome of an answer that is not 200."""
+    outcome = {408: "timeout", 504: "timeout", 429: "rejected", 503: "rejected"}.get(code, "server_error")
+    return _Failure(outcome, f"{code} {reason}: {_message(text)}")
+
+
+def _message(text: str) -> str:
+    """What an OpenAI-compatible error says, or the text as it is."""
+    try:
+        value = json.loads(text)
+        error = value.get("error", value)
+        return str(error.get("message", text) if isinstance(error, dict) else error)
+    except (ValueError, AttributeError):
+        return text.strip()
+
+
+def _error_in(text: str) -> _Failure | None:
+    try:
+        return _error(json.loads(text), False)
+    except (ValueError, AttributeError, RecursionError):
+        return None
+
+
+def _error(value: dict[str, Any], begun: bool) -> _Failure | None:
+    """The failure that an event of a 200 tells, if it does.
+
+    A timeout says so. Any other before the first token is a rejection at admission (vLLM with --max-num-queued-reqs
+    answers so), after it a failure of the server.
+    """
+    error = value.get("error") or (value if value.get("object") == "error" else None)
+    if not error:
+        return None
+    said = error if isinstance(error, dict) else {"message": error}
+    message = str(said.get("message", said))
+    code = said.get("code")
+    if code in {408, 504, "408", "504"} or _TIMEOUT_WORDS.search(f"{message} {said.get('type')} {code}"):
+        return _Failure("timeout", f"error event: {message}")
+    return _Failure("server_error" if begun else "rejected", f"error event: {message}")
+
+
+def _cut(data: bytes) -> str:
+    return repr(data[:80])
+
+
+assert set(OUTCOMES) == {"ok", "timeout", "rejected", "server_error", "connection", "malformed", "aborted"}
