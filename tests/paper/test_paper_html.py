@@ -4,8 +4,12 @@ import json
 import re
 from html.parser import HTMLParser
 from pathlib import Path
+from types import SimpleNamespace
 
+import docutils.core
+import jinja2
 import pytest
+import yaml
 from burstbench.cli import main
 from burstbench.errors import UserError
 from burstbench.paper import document as documents
@@ -198,3 +202,30 @@ def test_provenance_names_every_file_and_what_it_was_made_from(study, tmp_path):
     assert len(whole["inputs"]) == 17 * 3 + 3 * 2 + 3 + 1  # figures, tables; scorecard, check, parameters; one run
     assert {source["name"] for source in whole["inputs"]} >= {"fig01", "table3", "scorecard", "parameters", "run"}
     assert record["software"]["python"].count(".") == 2
+
+
+@pytest.mark.parametrize("source", ["twin", "real"])
+@pytest.mark.parametrize("name", ["workflow", "figure", "table", "scorecard", "paper"])
+def test_captions_state_the_parameters(name, source):
+    config = yaml.safe_load((TEMPLATE.parents[2] / "config" / "study.yaml").read_text(encoding="utf-8"))
+    config["trace"]["source"] = source
+    config["engine"] = "simulator" if source == "twin" else "vllm"
+    config["metrics"]["interval_s"] = 77
+    text = (TEMPLATE.parent / f"{name}.rst").read_text(encoding="utf-8")
+    caption = jinja2.Environment(undefined=jinja2.StrictUndefined).from_string(text)
+    names = {"figure": documents.FIGURES, "table": documents.TABLES}.get(name, [""])
+    for exhibit in names:
+        job = SimpleNamespace(
+            config=config,
+            wildcards=SimpleNamespace(figure=exhibit, table=exhibit),
+            input=["results/default/characterise/failures.parquet", "config/figures.yaml"],
+        )
+        said = caption.render(snakemake=job)
+        docutils.core.publish_string(said, writer="null", settings_overrides={"halt_level": 2, "report_level": 5})
+        assert "**default**" in said
+        assert ("**" in said.replace("**default**", "")) == (source == "twin" and exhibit != "fig15")
+        if exhibit == "fig16":
+            assert "77 s" in said
+        if name == "figure":
+            assert "- ``results/default/characterise/failures.parquet``" in said
+            assert "config/figures.yaml" not in said
