@@ -7,11 +7,7 @@ from snakemake.utils import min_version
 
 min_version("9.0")
 
-# The rules call `burstbench` of the environment that runs this Snakemake, whether or not it is activated.
 sys.path.insert(0, str(Path(workflow.basedir) / "workflow"))
-os.environ["PATH"] = os.pathsep.join(
-    [str(Path(sys.executable).parent), os.environ["PATH"]]
-)
 
 from burstbench.config import check
 from burstbench.errors import UserError

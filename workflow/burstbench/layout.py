@@ -43,7 +43,7 @@ FIGURES: dict[str, tuple[str, ...]] = {
     "fig16": ("mirror_conversation_timeline", "mirror_api_timeline"),
     "fig17": ("vary_alpha_summary", "vary_beta_summary", "vary_theta_summary"),
 }
-TABLES: dict[str, tuple[str, ...]] = {"table1": ("failures",), "table2": (), "table3": ("warmup_summary",)}
+TABLES: dict[str, tuple[str, ...]] = {"table1": ("failures", "length_counts", "gamma_profile"), "table2": (), "table3": ("warmup_summary",)}
 SCORECARD: tuple[str, ...] = (
     "daily_counts",
     "hourly_counts",
@@ -250,8 +250,11 @@ class Layout:
             or any(name.startswith(followed) for name in names)
         ):
             real = config["trace"]["source"] == "real"
-            facts |= {"trace": config["trace"]["source"], "trace_files": config["trace"]["datasets"] if real else []}
-            facts |= self.calendar
+            rows = [self.datasets[name] for name in config["trace"]["datasets"]] if real else []
+            sums = [" or ".join(identity.sha256 for identity in row.identities) for row in rows]
+            facts |= {"trace": config["trace"]["source"], "trace_files": [row.file for row in rows]} | self.calendar
+            if sums:
+                facts["trace_sha256"] = "; ".join(sums)
         if names is None or any(name.startswith(f"{run}_") for run in config["experiments"] for name in names):
             prompts = config["prompts"]
             facts |= {"engine": config["engine"], "prompts": prompts["dataset"], "tokenizer": prompts["tokenizer"]}
