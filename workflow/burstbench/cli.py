@@ -29,7 +29,10 @@ ROOMS: dict[str, dict[str, str]] = {
     },
     "prompts": {"pool": "tokenise dialogues into the prompt pool"},
     "plan": {"make": "plan every request of one cell"},
-    "serve": {"simulate": "run a plan on the simulated engine"},
+    "serve": {
+        "simulate": "run a plan on the simulated engine",
+        "vllm": "run a plan on a vLLM server that the job starts",
+    },
     "metrics": {
         "summarise": "failure rate, latency and throughput of one experiment's cells",
         "lengths": "length tables of the responses experiment",
