@@ -74,8 +74,42 @@ def add_settings(parser: argparse.ArgumentParser) -> None:
     )
 
 
+class _NoPandas:
+    """An import finder to which there is no pandas."""
+
+    @staticmethod
+    def find_spec(name: str, path: object = None, target: object = None) -> None:
+        """Refuse pandas; leave any other module to the next finder."""
+        if name == "pandas":
+            raise ModuleNotFoundError("pandas is left out of this process", name=name)
+
+
+def without_pandas() -> None:
+    """Keep pyarrow from importing pandas in this process.
+
+    `pyarrow.array` imports pandas on its first call, only to ask whether it was given a Series: 0.2 s or more of every
+    job. It asks once; we let it ask while pandas cannot be found. An own `import pandas` works as ever afterwards.
+    """
+    if "pandas" in sys.modules:
+        return
+    import pyarrow
+
+    finder: Any = _NoPandas
+    sys.meta_path.insert(0, finder)
+    try:
+        pyarrow.array([])
+    finally:
+        sys.meta_path.remove(finder)
+
+
 def main(argv: list[str] | None = None) -> None:
-    """Run one verb; exit with 2 and one sentence on stderr when the input is wrong."""
+    """Run one verb; exit with 2 and one sentence on stderr when the input is wrong.
+
+    Args:
+        argv: words after the command's name; None for those of this process, which is then ours alone.
+    """
+    if argv is None:
+        without_pandas()
     argv = sys.argv[1:] if argv is None else argv
     parser = argparse.ArgumentParser(prog="burstbench", description=__import__("burstbench").__doc__)
     rooms = parser.add_subparsers(dest="room", required=True, metavar="room")
