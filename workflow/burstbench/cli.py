@@ -32,6 +32,7 @@ ROOMS: dict[str, dict[str, str]] = {
     "serve": {
         "simulate": "run a plan on the simulated engine",
         "vllm": "run a plan on a vLLM server that the job starts",
+        "endpoint": "run a plan on any server with the interface of OpenAI",
     },
     "metrics": {
         "summarise": "failure rate, latency and throughput of one experiment's cells",

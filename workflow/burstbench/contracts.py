@@ -315,6 +315,25 @@ TRACE_CHECK = Contract(
     key=("table", "item"),
 )
 
+TRACE_WINDOW = Contract(
+    "trace_window",
+    "The days that are characterised beside the whole trace, by service and model.",
+    (
+        whole("from_day", "d", "first day of the window, from 1", 1),
+        whole("to_day", "d", "its last day, included", 1),
+        whole("of_days", "d", "days of the whole trace", 1),
+        GROUP_SERVICE,
+        GROUP_MODEL,
+        label("quantity", "requests_per_day, failed_mean, request_tokens_mean, response_tokens_mean"),
+        label("unit", "unit of both values"),
+        real("whole", "as `unit`", "of the whole trace", 0),
+        real("window", "as `unit`", "of the window; null where it has no such request", 0, nullable=True),
+        real("ratio", "1", "window / whole; null where one of them is nothing", 0, nullable=True),
+        yes("unlike", "whether the window is more than 1.5 times larger or smaller"),
+    ),
+    key=("service", "model", "quantity"),
+)
+
 # characterise ---------------------------------------------------------------------------------------------------------
 
 DAILY_COUNTS = Contract(
@@ -625,6 +644,19 @@ REQUESTS = Contract(
         whole("response_tokens", "tokens", "tokens of the response, whole or not"),
         whole("preemptions", "1", "how often the engine preempted it", nullable=True),
         label("outcome", "how it ended", allowed=OUTCOMES),
+    ),
+    key=("request_id",),
+)
+CLIENT = Contract(
+    "client",
+    "What the load client saw beyond `requests`: answers and the time of every token. Times from the start of the run.",
+    (
+        whole("request_id", "1", "as in the plan"),
+        whole("first_byte_ns", "ns", "when the answer's headers had come", nullable=True),
+        whole("status", "1", "HTTP status of the answer", 100, nullable=True),
+        label("message", "why it failed; empty where it did not"),
+        Column("chunk_ns", pa.list_(INT), "ns", "when each event with tokens came"),
+        Column("chunk_tokens", pa.list_(INT), "tokens", "response tokens until and with it; -1 where not told"),
     ),
     key=("request_id",),
 )

@@ -1,9 +1,9 @@
 """The load client: sends every request of a plan at its time, open loop, and records what became of it.
 
 How a request keeps its time. The schedule is known, so everything that can be done before the deadline is: the whole
-HTTP message is encoded, and a connection is taken from the pool or made `lead_s` ahead. At the deadline one write is left,
-made from the callback of an absolute timer (`serve/timer.py`). Nothing is skipped, re-anchored or held back, however
-late the server or this client: a request that is due is written, and how late it was stands in its record.
+HTTP message is encoded, and a connection is taken from the pool or made `lead_s` ahead. At the deadline one write is
+left, made from the callback of an absolute timer (`serve/timer.py`). Nothing is skipped, re-anchored or held back,
+however late the server or this client: a request that is due is written, and how late it was stands in its record.
 
 What is aiohttp's: connections, their pool, name resolution, TLS and the parsing of HTTP answers. Its session layer is
 left out: it would build the message at the deadline, and costs more time than all the rest together.
@@ -19,7 +19,7 @@ import threading
 import time
 from array import array
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, fields
 from typing import Any
 
@@ -30,7 +30,6 @@ import uvloop
 from numpy.typing import NDArray
 from yarl import URL
 
-from burstbench.contracts import OUTCOMES
 from burstbench.errors import UserError
 from burstbench.progress import EVERY_S
 from burstbench.prompts.pool import Pool
@@ -48,6 +47,7 @@ READ_BYTES = 1 << 20  # buffered of an answer before reading pauses
 MESSAGE_CHARACTERS = 300
 _FIRST_WAIT_S = 5.0  # for the first connection, before the run
 _TICK_S = 0.1
+_PREPARED_AT_ONCE = 2
 _TIMEOUT_WORDS = re.compile(r"time[ _-]?(d[ _-])?out|deadline exceeded", re.IGNORECASE)
 
 
@@ -84,7 +84,7 @@ class Options:
         continuous_usage: ask for the token count with every event (an extension of vLLM), to time every token.
         connect_s: give up a connection that is not made in this time.
         total_s: give up a request this long after it was sent. Generous: the server times out; this catches a dead one.
-        lead_s: a connection is taken or made this long before it is needed.
+        lead_s: a connection is taken or made this long before it is needed (half of it at least, if time allows).
         lag_limit_s: limit of the 99th percentile of sent - intended; checked by `delivery`, not here.
         processes: the plan is split by index over so many processes.
     """
@@ -241,26 +241,40 @@ def run_plan(
 
 
 def requests_table(records: ClientRecords) -> dict[str, Any]:
-    """Columns of contract REQUESTS: first_scheduled_ns and preemptions are null (the engine knows them, not the client).
+    """Columns of contract REQUESTS; first_scheduled_ns and preemptions are null: the engine knows them.
 
     A caller who knows the engine's records replaces these columns.
     """
     n = len(records.request_id)
-
-    def happened(values: Int) -> pa.Array:
-        return pa.array(values, pa.int64(), mask=values < 0)
-
     return {
         "request_id": records.request_id,
         "intended_ns": records.intended_ns,
-        "sent_ns": happened(records.sent_ns),
+        "sent_ns": _happened(records.sent_ns),
         "first_scheduled_ns": pa.nulls(n, pa.int64()),
-        "first_token_ns": happened(records.first_token_ns),
-        "done_ns": happened(records.done_ns),
-        "prompt_tokens": happened(records.prompt_tokens),
+        "first_token_ns": _happened(records.first_token_ns),
+        "done_ns": _happened(records.done_ns),
+        "prompt_tokens": _happened(records.prompt_tokens),
         "response_tokens": np.maximum(records.response_tokens, 0),
         "preemptions": pa.nulls(n, pa.int64()),
         "outcome": pa.array(records.outcome, pa.string()),
+    }
+
+
+def _happened(values: Int) -> pa.Array:
+    """An Arrow array in which -1 is missing."""
+    return pa.array(values, pa.int64(), mask=values < 0)
+
+
+def client_table(records: ClientRecords) -> dict[str, Any]:
+    """Columns of contract CLIENT."""
+    offsets = pa.array(records.chunk_offsets, pa.int32())
+    return {
+        "request_id": records.request_id,
+        "first_byte_ns": _happened(records.first_byte_ns),
+        "status": _happened(records.status),
+        "message": pa.array(records.message, pa.string()),
+        "chunk_ns": pa.ListArray.from_arrays(offsets, pa.array(records.chunk_ns)),
+        "chunk_tokens": pa.ListArray.from_arrays(offsets, pa.array(records.chunk_tokens)),
     }
 
 
@@ -332,7 +346,7 @@ class _Messages:
         return f"{self._head}-{request_id}\r\nContent-Length: {len(body)}\r\n\r\n{body}".encode("ascii")
 
 
-class _Failure(Exception):
+class _FailureError(Exception):
     """How a request ended that was not answered."""
 
     def __init__(self, outcome: str, message: str) -> None:
@@ -349,7 +363,7 @@ class _Exchange:
         self.index, self.written = index, written
         self.connection: Any = None
         self.task: asyncio.Task[None] | None = None
-        self.why: _Failure | None = None  # why its task is cancelled
+        self.why: _FailureError | None = None  # why its task is cancelled
         self.response_tokens = 0
 
 
@@ -365,8 +379,13 @@ def _run_part(
     """Run a part of a plan in this process.
 
     Args:
+        part: of the plan.
+        prompt: as `run_plan`.
+        target: as `run_plan`.
+        options: as `run_plan`.
         start: is told from which time on (monotonic ns) this part could start, and returns the time 0 of all parts.
         stop: whether to stop.
+        progress: as `run_plan`.
     """
     loop = uvloop.new_event_loop()
     try:
@@ -464,24 +483,25 @@ class _Client:
     async def _first_connection(self) -> None:
         """Make one connection for the first request: it resolves the name and loads what is loaded late."""
         limit = _limit(min(self.options.connect_s, _FIRST_WAIT_S))
-        try:
+        with suppress(aiohttp.ClientError, OSError, TimeoutError):  # each request finds out for itself
             (await self.connector.connect(self.route, [], limit)).release()
-        except (aiohttp.ClientError, OSError, TimeoutError):
-            pass  # each request finds out for itself
 
     # the schedule
 
     def _arm(self) -> None:
+        """Set the timer for the next request that is due, or to prepare one that nothing due comes before in time."""
         wanted = []
         if self.due < len(self.intended):
             wanted.append(self.intended[self.due])
         if self.prepared < len(self.intended):
-            wanted.append(self.intended[self.prepared] - self.lead)
+            wanted.append(self.intended[self.prepared] - self.lead // 2)
         if wanted:
             self.timer.at(self.t0 + min(wanted))
+        else:
+            self.timer.off()
 
     def _timer(self) -> None:
-        """Write what is due, then prepare what will be."""
+        """Write what is due, then prepare some of what will be."""
         now = time.monotonic_ns() - self.t0
         n = len(self.intended)
         while self.due < n and self.intended[self.due] <= now:
@@ -494,10 +514,10 @@ class _Client:
             # Else its connection is still being made, or could not be: its task writes as soon as there is one.
             elif exchange is not None and not exchange.written.done():
                 exchange.written.set_result(False)
-        horizon = now + self.lead
-        # One at a time when there is time, so that a burst's preparation never holds up what is due.
-        if self.prepared < n and self.intended[self.prepared] <= horizon:
-            self._prepare()
+        # Few at a time, so that the preparation of a burst never holds up what is due.
+        for _ in range(_PREPARED_AT_ONCE):
+            if self.prepared < n and self.intended[self.prepared] <= now + self.lead:
+                self._prepare()
         self._arm()
 
     def _prepare(self) -> None:
@@ -541,12 +561,12 @@ class _Client:
                 self.encoded[index] = self._encode(index)
             await self._deliver(exchange)
             await self._receive(exchange)
-        except _Failure as failure:
+        except _FailureError as failure:
             outcome, message = failure.outcome, failure.message
         except MalformedStreamError as error:
             outcome, message = "malformed", str(error)
         except asyncio.CancelledError:
-            why = exchange.why or _Failure("aborted", "cancelled")
+            why = exchange.why or _FailureError("aborted", "cancelled")
             outcome, message = why.outcome, why.message
         except (aiohttp.ClientError, aiohttp.http_exceptions.HttpProcessingError, OSError, TimeoutError) as error:
             bad = isinstance(error, aiohttp.http_exceptions.HttpProcessingError)
@@ -559,10 +579,9 @@ class _Client:
 
     async def _deliver(self, exchange: _Exchange) -> None:
         """Return when the message is written."""
-        try:
+        # That is ahead of time: what counts is whether the server can be reached when the request is due.
+        with suppress(aiohttp.ClientError, OSError, TimeoutError):
             await self._connect(exchange)
-        except (aiohttp.ClientError, OSError, TimeoutError):
-            pass  # that was ahead of time; what counts is whether the server can be reached when the request is due
         if exchange.written.done():
             written = exchange.written.result()  # was due before it had a connection
         else:
@@ -574,7 +593,7 @@ class _Client:
                 await self._connect(exchange)
             self._write(exchange)
             if self.sent[exchange.index] < 0:
-                raise _Failure("connection", "the connection was closed as soon as it was made")
+                raise _FailureError("connection", "the connection was closed as soon as it was made")
 
     async def _connect(self, exchange: _Exchange) -> None:
         connection = await self.connector.connect(self.route, [], self.timeout)
@@ -601,7 +620,7 @@ class _Client:
         if not kind.startswith("text/event-stream"):
             text = await self._text(exchange, payload)
             failure = _error_in(text)
-            raise failure or _Failure("malformed", f"Content-Type {kind!r}, expected text/event-stream: {text}")
+            raise failure or _FailureError("malformed", f"Content-Type {kind!r}, expected text/event-stream: {text}")
         events = Events()
         times, counts = array("q"), array("q")
         last = 0
@@ -694,18 +713,18 @@ class _Client:
                 break
             sent = self.sent[exchange.index]
             if 0 <= sent <= oldest and exchange.why is None and exchange.task:
-                exchange.why = _Failure(
+                exchange.why = _FailureError(
                     "connection", f"no end after {self.options.total_s:g} s, the client's own limit"
                 )
                 exchange.task.cancel()
 
     async def _abort(self) -> None:
         """End all that has not ended."""
-        self.timer.at(1 << 62)
+        self.timer.off()
         self.due = self.prepared = len(self.intended)
         running = [exchange.task for exchange in self.started.values() if exchange.task]
         for exchange in self.started.values():
-            exchange.why = exchange.why or _Failure("aborted", "the run was stopped")
+            exchange.why = exchange.why or _FailureError("aborted", "the run was stopped")
             if exchange.task:
                 exchange.task.cancel()
         await asyncio.gather(*running, return_exceptions=True)
@@ -756,10 +775,10 @@ def _limit(connect_s: float) -> aiohttp.ClientTimeout:
     return aiohttp.ClientTimeout(total=None, connect=connect_s, ceil_threshold=1e9)
 
 
-def _refused(code: int, reason: str, text: str) -> _Failure:
+def _refused(code: int, reason: str, text: str) -> _FailureError:
     """The outcome of an answer that is not 200."""
     outcome = {408: "timeout", 504: "timeout", 429: "rejected", 503: "rejected"}.get(code, "server_error")
-    return _Failure(outcome, f"{code} {reason}: {_message(text)}")
+    return _FailureError(outcome, f"{code} {reason}: {_message(text)}")
 
 
 def _message(text: str) -> str:
@@ -772,14 +791,14 @@ def _message(text: str) -> str:
         return text.strip()
 
 
-def _error_in(text: str) -> _Failure | None:
+def _error_in(text: str) -> _FailureError | None:
     try:
         return _error(json.loads(text), False)
     except (ValueError, AttributeError, RecursionError):
         return None
 
 
-def _error(value: dict[str, Any], begun: bool) -> _Failure | None:
+def _error(value: dict[str, Any], begun: bool) -> _FailureError | None:
     """The failure that an event of a 200 tells, if it does.
 
     A timeout says so. Any other before the first token is a rejection at admission (vLLM with --max-num-queued-reqs
@@ -792,12 +811,9 @@ def _error(value: dict[str, Any], begun: bool) -> _Failure | None:
     message = str(said.get("message", said))
     code = said.get("code")
     if code in {408, 504, "408", "504"} or _TIMEOUT_WORDS.search(f"{message} {said.get('type')} {code}"):
-        return _Failure("timeout", f"error event: {message}")
-    return _Failure("server_error" if begun else "rejected", f"error event: {message}")
+        return _FailureError("timeout", f"error event: {message}")
+    return _FailureError("server_error" if begun else "rejected", f"error event: {message}")
 
 
 def _cut(data: bytes) -> str:
     return repr(data[:80])
-
-
-assert set(OUTCOMES) == {"ok", "timeout", "rejected", "server_error", "connection", "malformed", "aborted"}
