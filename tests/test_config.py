@@ -46,11 +46,15 @@ PHASE = {"name": "warmup", "seconds": 1000}
         (
             "trace.sorce",
             "twin",
-            "trace.sorce (in {file}): unknown key; known here: datasets, days, source, start, twin",
+            "trace.sorce (in {file}): unknown key; known here: adapter, clock, columns, datasets, days, "
+            "model, offsets_s, service, services, source, start, twin, window",
         ),
         ("engines.simulator.timeout.second", 3, "engines.simulator.timeout.second (in {file}): unknown key"),
         ("trace.days", "61", "trace.days (in {file}): '61' is not of type 'integer'"),
         ("trace.start", "1 Nov", "trace.start (in {file}): '1 Nov' does not match"),
+        ("trace.window", {"from_day": 50, "to_day": 70}, "trace.window (in {file}): days 50 to 70 are not within"),
+        ("trace.offsets_s", [0, 5], "trace.offsets_s (in {file}): found 2 offsets, expected one for each of the 1"),
+        ("trace.adapter", "azure", "trace.adapter (in {file}): model: the adapter 'azure' needs the name of the model"),
         ("seeds", [1, 1], "seeds (in {file}): [1, 1] has non-unique elements"),
         (
             "initial.llama-2-7b-chat.a800.alpha",

@@ -210,7 +210,8 @@ def test_wrong_settings(settings, word):
 def test_command_line(tmp_path, path, capsys):
     path.write_text(GOOD)
     out = tmp_path / "trace.parquet"
-    arguments = ["trace", "read", "--settings", '{"start": "2023-11-01", "days": 61}', "--out", str(out), "--csv"]
+    arguments = ["trace", "read", "--settings", '{"start": "2023-11-01", "days": 61}', "--out", str(out)]
+    arguments += ["--window", str(tmp_path / "window.csv"), "--csv"]
     main([*arguments, str(path)])
     assert TRACE.read(out).num_rows == 3
     with pytest.raises(SystemExit) as end:

@@ -139,7 +139,8 @@ def test_same_seed_same_bytes_other_seed_other_rows(tmp_path, published):
     settings = '{"rows": 5000, "days": 3, "start": "2023-11-06", "seed": %d}'
     for name, seed in (("a", 5), ("b", 5), ("c", 6)):
         out = str(tmp_path / f"{name}.parquet")
-        main(["trace", "twin", "--settings", settings % seed, "--published", str(FOLDER), "--out", out])
+        files = ["--published", str(FOLDER), "--out", out, "--window", f"{out}.csv"]
+        main(["trace", "twin", "--settings", settings % seed, *files])
     a, b, c = ((tmp_path / f"{name}.parquet").read_bytes() for name in "abc")
     assert a == b
     assert a != c

@@ -182,6 +182,23 @@ def _semantics(config: dict[str, Any], files: Sequence[Path], folder: Path) -> l
 
     for position, name in enumerate(config["trace"]["datasets"]):
         known(["trace", "datasets", position], name, datasets, "datasets.csv")
+    from burstbench.trace.adapters import adapters_of
+
+    trace = config["trace"]
+    if (window := trace.get("window")) and not window["from_day"] <= window["to_day"] <= trace["days"]:
+        problem(
+            ["trace", "window"],
+            f"days {window['from_day']} to {window['to_day']} are not within the {trace['days']} days of the trace",
+        )
+    if trace.get("offsets_s") and len(trace["offsets_s"]) != len(trace["datasets"]):
+        problem(
+            ["trace", "offsets_s"],
+            f"found {len(trace['offsets_s'])} offsets, expected one for each of the {len(trace['datasets'])} data sets",
+        )
+    try:
+        adapters_of(trace)
+    except UserError as error:
+        problem(["trace", "adapter"], str(error))
     for key in ("dataset", "tokenizer"):
         known(["prompts", key], config["prompts"][key], datasets, "datasets.csv")
     from_, to = config["characterise"]["workday_hours"]

@@ -3,6 +3,7 @@
 import dataclasses
 import json
 from collections.abc import Callable
+from datetime import date, timedelta
 from typing import Any
 
 from burstbench.config import ROOT, Cell, cells, load_yaml
@@ -84,7 +85,13 @@ class Layout:
     def __init__(self, config: dict[str, Any]) -> None:
         self.config = config
         self.root = f"results/{config['study']}"
-        self.calendar = {key: config["trace"][key] for key in ("start", "days")}
+        trace = config["trace"]
+        # How the raw files are read; and the calendar of what is characterised: the whole, or a window of it.
+        self.reading = {key: value for key, value in trace.items() if key not in ("source", "datasets", "twin")}
+        self.calendar = {key: trace[key] for key in ("start", "days")}
+        if window := trace.get("window"):
+            first = date.fromisoformat(trace["start"]) + timedelta(days=window["from_day"] - 1)
+            self.calendar = {"start": first.isoformat(), "days": window["to_day"] - window["from_day"] + 1}
         self.trace = f"{self.root}/trace/trace.parquet"
         self.datasets = read_registry(ROOT / "config/datasets.csv")
         self.models = load_yaml(ROOT / "config/models.yaml")
@@ -253,6 +260,8 @@ class Layout:
             rows = [self.datasets[name] for name in config["trace"]["datasets"]] if real else []
             sums = [" or ".join(identity.sha256 for identity in row.identities) for row in rows]
             facts |= {"trace": config["trace"]["source"], "trace_files": [row.file for row in rows]} | self.calendar
+            if "window" in config["trace"]:
+                facts["trace_window"] = config["trace"]["window"] | {"of_days": config["trace"]["days"]}
             if sums:
                 facts["trace_sha256"] = "; ".join(sums)
         if names is None or any(name.startswith(f"{run}_") for run in config["experiments"] for name in names):

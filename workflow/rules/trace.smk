@@ -6,7 +6,8 @@ if config["trace"]["source"] == "twin":
         input:
             layout.published_files(),
         output:
-            f"{root}/trace/trace.parquet",
+            trace=f"{root}/trace/trace.parquet",
+            window=f"{root}/trace/window.csv",
         log:
             f"{root}/logs/trace/twin.log",
         benchmark:
@@ -18,13 +19,20 @@ if config["trace"]["source"] == "twin":
             runtime=10,
         params:
             settings=as_json(
-                config["trace"]["twin"], layout.calendar, seed=config["seed"]
+                config["trace"]["twin"],
+                {
+                    key: value
+                    for key, value in layout.reading.items()
+                    if key in ("start", "days", "window")
+                },
+                seed=config["seed"],
             ),
             code=code("trace.twin"),
         message:
             "Make the twin of BurstGPT from published numbers"
         shell:
-            "burstbench trace twin --settings {params.settings:q} --published data/published --out {output} 2> {log}"
+            "burstbench trace twin --settings {params.settings:q} --published data/published"
+            " --out {output.trace} --window {output.window} 2> {log}"
 
 else:
 
@@ -32,7 +40,8 @@ else:
         input:
             layout.trace_files(),
         output:
-            f"{root}/trace/trace.parquet",
+            trace=f"{root}/trace/trace.parquet",
+            window=f"{root}/trace/window.csv",
         log:
             f"{root}/logs/trace/read.log",
         benchmark:
@@ -43,12 +52,13 @@ else:
             mem_mb=4000,
             runtime=10,
         params:
-            settings=as_json(layout.calendar),
+            settings=as_json(layout.reading),
             code=code("trace.read"),
         message:
             "Read the trace {input}"
         shell:
-            "burstbench trace read --settings {params.settings:q} --csv {input} --out {output} 2> {log}"
+            "burstbench trace read --settings {params.settings:q} --csv {input}"
+            " --out {output.trace} --window {output.window} 2> {log}"
 
 
 rule trace_check:

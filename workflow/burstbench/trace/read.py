@@ -27,10 +27,11 @@ from numpy.typing import NDArray
 from pyarrow import csv
 
 from burstbench.cli import add_settings
-from burstbench.contracts import TRACE
+from burstbench.contracts import TRACE, TRACE_WINDOW
 from burstbench.errors import UserError
 from burstbench.progress import progress
 from burstbench.trace.adapters import Adapter, adapters_of
+from burstbench.trace.window import Window, select, warn
 
 TOKENS = ("request_tokens", "response_tokens", "total_tokens")
 LARGEST_HEADER = 65536
@@ -401,11 +402,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_settings(parser)
     parser.add_argument("--csv", type=Path, nargs="+", required=True, help="raw trace files, in the order of time")
     parser.add_argument("--out", type=Path, required=True, help="trace.parquet")
+    parser.add_argument("--window", type=Path, required=True, help="window.csv: the window beside the whole trace")
 
 
 def run(args: argparse.Namespace) -> None:
-    """Read raw traces; settings: start, days, and those of `adapters.adapters_of`, and offsets_s."""
+    """Read raw traces; settings: start, days, window, offsets_s, and those of `adapters.adapters_of`."""
     settings = args.settings
+    window = Window.of(settings)
     table = read_traces(
         args.csv,
         adapters_of(settings),
@@ -413,4 +416,7 @@ def run(args: argparse.Namespace) -> None:
         days=settings["days"],
         offsets_s=settings.get("offsets_s", ()),
     )
+    table, record = select(table, settings["days"], window)
+    warn(record)
+    TRACE_WINDOW.write(record, args.window)
     TRACE.write(table, args.out)

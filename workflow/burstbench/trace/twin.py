@@ -17,7 +17,7 @@ import numpy as np
 import pyarrow as pa
 
 from burstbench.cli import add_settings
-from burstbench.contracts import TRACE
+from burstbench.contracts import TRACE, TRACE_WINDOW
 from burstbench.errors import UserError
 from burstbench.seeds import generator
 from burstbench.trace.arrivals import (
@@ -43,6 +43,7 @@ from burstbench.trace.tokens import (
     hour_means,
     remaining_lengths,
 )
+from burstbench.trace.window import Window, select, warn
 
 LEAST_ROWS = 1000
 
@@ -203,11 +204,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_settings(parser)
     parser.add_argument("--published", type=Path, required=True, help="folder of the published tables")
     parser.add_argument("--out", type=Path, required=True, help="trace.parquet")
+    parser.add_argument("--window", type=Path, required=True, help="window.csv: the window beside the whole trace")
 
 
 def run(args: argparse.Namespace) -> None:
-    """Make the twin; settings: rows, days, start, seed."""
+    """Make the twin; settings: rows, days, start, seed, window."""
     settings = args.settings
+    window = Window.of(settings)
     twin = make_twin(
         read_published(args.published),
         rows=settings["rows"],
@@ -215,4 +218,7 @@ def run(args: argparse.Namespace) -> None:
         start=date.fromisoformat(settings["start"]),
         seed=settings["seed"],
     )
+    twin, record = select(twin, settings["days"], window)
+    warn(record)
+    TRACE_WINDOW.write(record, args.window)
     TRACE.write(twin, args.out)
