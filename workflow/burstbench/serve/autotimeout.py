@@ -1,18 +1,19 @@
-"""The server's timeout: an ASGI middleware of vLLM's API server (`--middleware burstbench.serve.autotimeout.AutoTimeout`).
+"""The server's timeout: an ASGI middleware of vLLM's API server.
 
-Its clock starts when the request comes in. At the deadline the application is told that the client has gone, upon which
-vLLM aborts the request in the engine, and the client is answered 504; where a stream has begun, with an error event and
+vLLM is told to use it by `--middleware burstbench.serve.autotimeout.AutoTimeout`. Its clock starts when the request
+comes in. At the deadline the application is told that the client has gone, upon which vLLM aborts the request in the engine, and the client is answered 504; where a stream has begun, with an error event and
 the end of the stream. The answer's head is held back until the first part of its body, for a queued stream would
 already have said 200. Imported in the server's process: standard library alone.
 
 The environment variable BURSTBENCH_TIMEOUT holds a JSON object: `kind` "total", "queue" or "none", and `seconds`. The
-kind "queue" is the scheduler's (`burstbench.serve.recorder`), which ends a request by "abort" before its first token;
+kind "queue" is the scheduler's (`burstbench.serve.recorder`), which ends a request by an error before its first token;
 here that becomes the same answer 504.
 """
 
 import asyncio
 import json
 import os
+import time
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
 
@@ -60,6 +61,11 @@ class _Request:
         self.begun = False  # the head is out
         self.closed = False  # the answer is complete, or is ours
         self.expired = asyncio.Event()
+        self.came = time.monotonic()
+
+    def waited(self) -> float:
+        """Seconds since the request came in."""
+        return time.monotonic() - self.came
 
     async def serve(self, scope: Message) -> None:
         task = asyncio.ensure_future(self.timeout.app(scope, self.receive, self.send))
@@ -81,16 +87,16 @@ class _Request:
 
     async def receive(self) -> Message:
         if not self.read:
-            message = await self.outer_receive()
-            self.read = message["type"] != "http.request" or not message.get("more_body", False)
-            return message
-        tasks = [asyncio.ensure_future(self.outer_receive()), asyncio.ensure_future(self.expired.wait())]
+            part = await self.outer_receive()
+            self.read = part["type"] != "http.request" or not part.get("more_body", False)
+            return part
+        message, expired = asyncio.ensure_future(self.outer_receive()), asyncio.ensure_future(self.expired.wait())
         try:
-            await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-            return {"type": "http.disconnect"} if tasks[1].done() else tasks[0].result()
+            await asyncio.wait({message, expired}, return_when=asyncio.FIRST_COMPLETED)
+            return {"type": "http.disconnect"} if expired.done() else message.result()
         finally:
-            for task in tasks:
-                task.cancel()
+            message.cancel()
+            expired.cancel()
 
     async def send(self, message: Message) -> None:
         if self.closed:
@@ -99,7 +105,8 @@ class _Request:
             self.start = message
             return
         if self.start is not None:
-            if self.timeout.kind == "queue" and b'"finish_reason":"abort"' in message.get("body", b""):
+            failed = self.start["status"] >= 500 or message.get("body", b"").startswith(b'data: {"error"')
+            if self.timeout.kind == "queue" and failed and self.waited() >= self.timeout.seconds:
                 await self.give_up()
                 return
             start, self.start, self.begun = self.start, None, True

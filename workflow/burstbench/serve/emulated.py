@@ -1,7 +1,7 @@
 """The emulated GPU: vLLM's executor that computes nothing and sleeps the modelled time of each step.
 
-vLLM is told to use it (`--distributed-executor-backend burstbench.serve.emulated.ModelledExecutor`) and imports it in the
-engine's process. API server, scheduler, KV-cache manager, recorder and timeout are the real ones. Of vLLM 0.32; the
+vLLM is told to use it by `--distributed-executor-backend burstbench.serve.emulated.ModelledExecutor` and imports it in
+the engine's process. API server, scheduler, KV-cache manager, recorder and timeout are the real ones. Of vLLM 0.32; the
 interface is not a stable one.
 
 The environment variable BURSTBENCH_EMULATED holds a JSON object: `model_row`, `gpu_row`, `host` and `blocks` (see
@@ -54,7 +54,7 @@ class ModelledExecutor(Executor):
         self.times = (times.linear_s, times.head_s, times.attention)
         self.sequences: dict[str, _Sequence] = {}
 
-    def collective_rpc(  # type: ignore[override]
+    def collective_rpc(
         self,
         method: str | Callable[..., Any],
         timeout: float | None = None,
@@ -87,7 +87,7 @@ class ModelledExecutor(Executor):
         return result
 
     def check_health(self) -> None:
-        return
+        """Nothing can break."""
 
     def execute_model(self, scheduler_output: SchedulerOutput, non_block: bool = False) -> Any:
         """Sleep the time of the step and answer a token for every request whose tokens are all computed."""
@@ -100,7 +100,8 @@ class ModelledExecutor(Executor):
         cached = scheduler_output.scheduled_cached_reqs
         for name, computed in zip(cached.req_ids, cached.num_computed_tokens, strict=True):
             self.sequences[name].context = computed
-        names, tokens = [], []
+        names: list[str] = []
+        tokens: list[list[int]] = []
         total = decodes = context_sum = context_max = chunks = 0
         work = 0.0
         for name, count in scheduler_output.num_scheduled_tokens.items():

@@ -1,4 +1,4 @@
-"""One row a request from two sides: what the client saw, and what the engine wrote down, joined by the request's number."""
+"""One row a request from two sides: what the client saw and what the engine wrote, joined by the request's number."""
 
 from collections import Counter
 from dataclasses import dataclass

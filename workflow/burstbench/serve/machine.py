@@ -29,7 +29,7 @@ class MachineError(UserError):
 
 
 def hardware(gpu: bool) -> dict[str, Any]:
-    """Return what Table II shows: `cpu`, `cpus`, `memory_gib`, and with a GPU `gpu`, `gpu_memory_gib`, `gpus`, `driver`.
+    """Return what Table II shows: cpu, cpus, memory_gib, and with a GPU gpu, gpu_memory_gib, gpus, driver, clocks.
 
     Args:
         gpu: whether the run uses one: then the first that the job may use is described.

@@ -9,8 +9,8 @@ A step lasts from the call that schedules it, or from the end of the step before
 scheduling a step is scheduled while the one before runs), to the end of the update with its tokens.
 
 The environment variable BURSTBENCH_RECORDER holds a JSON object: `folder` for the journal (see
-`burstbench.serve.journal`), `run_id` of the request ids ``cmpl-<run_id>-<request>-...``, and `queue_timeout_s`: requests
-that have waited so long without ever being scheduled are ended (null: never).
+`burstbench.serve.journal`), `run_id` of the request ids ``cmpl-<run_id>-<request>-...``, and `queue_timeout_s`:
+requests that have waited so long without ever being scheduled are ended (null: never).
 """
 
 import atexit
@@ -125,7 +125,7 @@ class _Recording(Scheduler):
             if request.is_finished():
                 self._ended(request, end, _ENDINGS.get(request.status, _ERROR))
         for request in self._expired:
-            out = EngineCoreOutput(request_id=request.request_id, new_token_ids=[], finish_reason=FinishReason.ABORT)
+            out = EngineCoreOutput(request_id=request.request_id, new_token_ids=[], finish_reason=FinishReason.ERROR)
             if request.client_index in outputs:
                 outputs[request.client_index].outputs.append(out)
             else:
@@ -163,7 +163,7 @@ class _Recording(Scheduler):
         self._events.add(journal.ENDED, number, now, ending, request.num_output_tokens, request.num_preemptions)
 
     def _expire(self, now: int) -> None:
-        """End those who have waited too long for their first schedule; their answer says 'abort'."""
+        """End those who have waited too long for their first schedule; they are answered by an error."""
         late = []
         for name, arrived in self._unscheduled.items():
             if now - arrived < self._queue_ns:
