@@ -67,6 +67,8 @@ PHASE = {"name": "warmup", "seconds": 1000}
         ("prompts.dataset", "sharegpt", "prompts.dataset (in {file}): 'sharegpt' is not in config/datasets.csv"),
         ("prompts.max_tokens", 3500, "prompts.max_tokens (in {file}): 3500 prompt tokens and 1024 response tokens"),
         ("characterise.workday_hours", [22, 8], "characterise.workday_hours (in {file}): 22 is not before 8"),
+        ("characterise.gamma.window_s", 1000, "characterise.gamma.window_s (in {file}): 1000 s do not divide a day"),
+        ("characterise.gamma.offset_s", 1200, "characterise.gamma.offset_s (in {file}): 1200 s is not less than"),
         ("characterise.lengths.coarse_request_bins", [1, 5, 3], "does not rise"),
         ("experiments.vary_alpha.phases", [PHASE | {"alpha": {"kind": "constant", "value": -1}}], "alpha"),
         ("experiments.vary_alpha.phases", [PHASE | {"requests": 5}], "experiments.vary_alpha.phases (in {file}): "),

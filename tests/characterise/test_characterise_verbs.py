@@ -10,6 +10,7 @@ from burstbench.characterise import bursts, counts, failures, gamma
 from burstbench.characterise.cells import Calendar, read_cells
 from burstbench.cli import main
 from burstbench.errors import UserError
+from scipy import stats
 
 DAY = 86_400
 CALENDAR = {"start": "2023-11-01", "days": 14}  # a Wednesday
@@ -20,8 +21,8 @@ SETTINGS = {
         "model": "ChatGPT",
     },
     "gamma": {
-        **CALENDAR, "seed": 1, "window_s": 1200, "minimum_gaps": 20, "estimator": "seconds", "workday_hours": [8, 22],
-        "bootstrap_windows": 2,
+        **CALENDAR, "seed": 1, "window_s": 1200, "offset_s": 0, "resolution_s": "detected", "minimum_gaps": 20,
+        "estimator": "seconds", "workday_hours": [8, 22], "bootstrap_windows": 2,
     },
     "lengths": {"seed": 1, "request_bin_tokens": 20, "coarse_request_bins": [1, 100, 500], "response_bin_tokens": 25},
     "failures": CALENDAR,
@@ -29,7 +30,7 @@ SETTINGS = {
 OUTPUTS = {
     "counts": ("daily_counts", "hourly_counts", "periodicity"),
     "bursts": ("doublings", "burst_ratios"),
-    "gamma": ("gamma_windows", "gamma_profile", "gamma_families"),
+    "gamma": ("gamma_windows", "gamma_profile", "gamma_summary", "gamma_counts", "gamma_families"),
     "lengths": ("length_counts", "length_fits", "length_tests", "response_by_request", "response_bins"),
     "failures": ("failures", "daily_failures"),
 }
@@ -313,17 +314,91 @@ def test_goodness_of_fit_states_its_power(drawn, tmp_path):
     assert api["exponential"]["test_power"] > 0.9
 
 
-def test_fractions_of_seconds_are_refused(tmp_path, capsys):
-    trace = write_trace(tmp_path / "trace.parquet", [(1, "api", "GPT-4", 1, 1), (2.5, "api", "GPT-4", 1, 1)])
-    with pytest.raises(SystemExit):
-        verb("gamma", trace, tmp_path)
-    assert "row 1: found 2.5 s, expected whole seconds" in capsys.readouterr().err
+@pytest.mark.parametrize(
+    ("times", "expected"),
+    [([0, 5, 5_269_973], 1), ([0, 5.5], 0.1), ([3.02, 5e6 + 0.01], 0.01), ([0.001], 0.001), ([1 / 3, 0.7], 0.001)],
+)
+def test_the_resolution_is_seen_in_the_timestamps(times, expected):
+    assert gamma.resolution(np.array(times, dtype=float)) == expected
+
+
+@pytest.mark.parametrize(("digits", "tick"), [(0, 1), (1, 0.1), (7, 0.001)])
+def test_fractions_of_seconds_give_the_fit_of_exact_gaps(digits, tick, tmp_path, capsys):
+    """A busy stream with shape 0.5: SciPy's fit of the gaps before they were cut is within the interval, and where the
+    timestamps are known to a millisecond it is the same."""
+    rng = np.random.default_rng(8)
+    gap = rng.gamma(0.5, 4.0, 500)
+    exact = np.cumsum(gap)
+    exact = exact[exact < 1200]
+    stamps = np.floor(exact * 10**digits) / 10**digits
+    trace = write_trace(tmp_path / "trace.parquet", [(t, "api", "GPT-4", 1, 1) for t in stamps])
+    tables = verb("gamma", trace, tmp_path, days=1, workday_hours=[0, 24], bootstrap_windows=0)
+    assert f"known to {tick:g} s (detected)" in capsys.readouterr().err
+    [row] = [r for r in tables["gamma_windows"].to_pylist() if r["converged"] and r["estimator"] == "seconds"]
+    alpha, _, beta = stats.gamma.fit(np.diff(exact), floc=0)
+    assert row["alpha_low"] < alpha < row["alpha_high"]
+    assert row["beta_scale_s"] * row["alpha"] == pytest.approx(np.diff(exact).mean(), rel=0.01)
+    if digits == 7:
+        assert row["alpha"] == pytest.approx(alpha, rel=0.01)
+        assert row["beta_scale_s"] == pytest.approx(beta, rel=0.01)
+
+
+def test_windows_may_start_within_the_day(tmp_path):
+    times = (100, 599, 600, 1799, 1800, 1801, DAY - 1, DAY + 599, DAY + 600)
+    trace = write_trace(tmp_path / "trace.parquet", [(t, "api", "GPT-4", 1, 1) for t in times])
+    calendar = Calendar.of("2023-11-01", 2)
+    windows, _ = gamma.cut(read_cells(trace, calendar=calendar), calendar, 1200, 600)
+    own = windows.requests[2 * 72 :]
+    assert own[:3].tolist() == [2, 2, 0]
+    assert own[71:73].tolist() == [2, 1], "the last window of a day ends after midnight"
+    assert windows.gap.tolist() == [1199, 1, 600]
+    rows = verb("gamma", trace, tmp_path, days=2, offset_s=600)["gamma_windows"].to_pylist()
+    assert {r["window_s"] % 1200 for r in rows} == {600}
+
+
+def test_summary_says_how_the_estimators_differ(drawn, tmp_path):
+    tables = verb("gamma", drawn, tmp_path, window_s=3600, bootstrap_windows=0)
+    summary = {(r["service"], r["day_type"], r["estimator"]): r for r in tables["gamma_summary"].to_pylist()}
+    windows = [r for r in tables["gamma_windows"].to_pylist() if r["service"] == "api" and r["model"] == "GPT-4"]
+    for kind, days in (("workday", range(1, 6)), ("weekend", (6, 7))):
+        for estimator in ("seconds", "jitter", "moments"):
+            own = [r for r in windows if r["weekday"] in days and r["estimator"] == estimator]
+            row = summary["api", kind, estimator]
+            fitted = [r for r in own if r["converged"]]
+            assert row["fitted"] == len(fitted)
+            assert row["few"] == sum(0 < r["requests"] and r["gaps"] < 20 for r in own)
+            assert row["alpha"] == pytest.approx(np.median([r["alpha"] for r in fitted]))
+            assert row["cv"] == pytest.approx(np.median([r["cv"] for r in fitted]))
+    assert summary["api", "all", "seconds"]["alpha_ratio"] == 1
+    assert summary["api", "all", "seconds"]["inside_share"] == 1
+    # The jitter hides how close the closest requests are; that biases a shape of 0.3 upwards.
+    assert summary["api", "all", "jitter"]["alpha_ratio"] > 1
+    assert {r["resolution_s"] for r in summary.values()} == {1}
+
+
+def test_the_counts_reading_by_hand(tmp_path):
+    """Two workdays: 1 and 3 requests in the first window, 2 and 2 in the second."""
+    times = [0, 1200, 1201, DAY, DAY + 1, DAY + 2, DAY + 1200, DAY + 1300]
+    trace = write_trace(tmp_path / "trace.parquet", [(t, "api", "GPT-4", 1, 1) for t in times])
+    first, second = verb("gamma", trace, tmp_path, days=2)["gamma_counts"].to_pylist()
+    assert (first["mean"], first["variance"], first["alpha"], first["beta_scale"], first["beta_rate"]) == (
+        2,
+        2,
+        2,
+        1,
+        1,
+    )
+    assert (second["mean"], second["variance"], second["alpha"], second["beta_scale"]) == (2, 0, None, None)
+    assert (first["days"], second["window_s"]) == (2, 1200)
 
 
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
         ({"window_s": 1000}, "divisor of a day"),
+        ({"offset_s": 1200}, "less than window_s, 1200"),
+        ({"resolution_s": 7}, "expected a divisor of window_s, 1200, of at least 0.0001"),
+        ({"resolution_s": 0}, "expected a divisor of window_s"),
         ({"estimator": "magic"}, "expected one of seconds"),
         ({"minimum_gaps": 1}, "at least 2"),
         ({"workday_hours": [8, 8]}, "no window of"),

@@ -172,6 +172,15 @@ def _semantics(config: dict[str, Any], files: Sequence[Path], folder: Path) -> l
 
     models = load_yaml(folder / "models.yaml")
     gpus = load_yaml(folder / "gpus.yaml")
+    # A run on the CPU is measured, never modelled: its one "GPU" is called cpu and has no row.
+    vllm = config["engines"]["vllm"]
+    on_cpu = config["engine"] == "vllm" and vllm["device"] == "cpu"
+    if on_cpu:
+        gpus = {"cpu": None}
+        if vllm["weights"] != "dummy":
+            problem(
+                ["engines", "vllm", "weights"], f"{vllm['weights']!r}: device cpu serves random weights only: dummy"
+            )
     datasets = read_registry(folder / "datasets.csv")
 
     def known(path: Sequence[str | int], name: str, names: Any, file: str) -> bool:
@@ -204,12 +213,18 @@ def _semantics(config: dict[str, Any], files: Sequence[Path], folder: Path) -> l
     from_, to = config["characterise"]["workday_hours"]
     if from_ >= to:
         problem(["characterise", "workday_hours"], f"{from_} is not before {to}")
+    gamma = config["characterise"]["gamma"]
+    if 86_400 % gamma["window_s"]:
+        problem(["characterise", "gamma", "window_s"], f"{gamma['window_s']} s do not divide a day")
+    if gamma["offset_s"] >= gamma["window_s"]:
+        problem(["characterise", "gamma", "offset_s"], f"{gamma['offset_s']} s is not less than window_s")
     edges = config["characterise"]["lengths"]["coarse_request_bins"]
     if sorted(set(edges)) != edges:
         problem(["characterise", "lengths", "coarse_request_bins"], f"{edges} does not rise")
 
     longest = config["prompts"]["max_tokens"] + config["plan"]["max_tokens"]
-    utilization = config["engines"]["simulator"]["memory_utilization"]
+    measured = config["engine"] == "vllm"
+    utilization = config["engines"]["vllm" if measured else "simulator"]["memory_utilization"]
     for position, model in enumerate(config["models"]):
         if not known(["models", position], model, models, "models.yaml"):
             continue
@@ -222,6 +237,8 @@ def _semantics(config: dict[str, Any], files: Sequence[Path], folder: Path) -> l
             )
         for place, gpu in enumerate(config["gpus"]):
             if not known(["gpus", place], gpu, gpus, "gpus.yaml"):
+                continue
+            if on_cpu:
                 continue
             try:
                 blocks(models[model], gpus[gpu], utilization)

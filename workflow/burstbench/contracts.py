@@ -275,7 +275,8 @@ CELL = (
 SEED = whole("seed", "1", "which repeat, from 1", 1)
 # Where an artifact's numbers come from, in every figure, table and verdict.
 TRACES = ("real", "twin")
-ENGINES = ("simulator", "vllm", "vllm-emulated", "endpoint")
+# vllm-cpu: the engine vllm with `device: cpu`, which serves a tiny model of random weights.
+ENGINES = ("simulator", "vllm", "vllm-cpu", "vllm-emulated", "endpoint")
 
 # trace ----------------------------------------------------------------------------------------------------------------
 
@@ -454,6 +455,58 @@ GAMMA_PROFILE = Contract(
         real("beta_rate_per_s", "1/s", "median rate", 0, nullable=True),
         real("beta_rate_q1_per_s", "1/s", "lower quartile", 0, nullable=True),
         real("beta_rate_q3_per_s", "1/s", "upper quartile", 0, nullable=True),
+    ),
+    key=("service", "model", "window_s"),
+)
+GAMMA_SUMMARY = Contract(
+    "gamma_summary",
+    "The windows' Gamma fits by kind of day and estimator, and how the estimators differ.",
+    (
+        service(),
+        model(),
+        label("day_type", "which days", allowed=("workday", "weekend", "all")),
+        label("estimator", "how", allowed=("seconds", "jitter", "moments")),
+        real("width_s", "s", "width of a window", 0),
+        real("offset_s", "s", "start of the first window of a day", 0),
+        real("resolution_s", "s", "what the timestamps are taken as known to", 0),
+        whole("windows", "1", "windows with at least one request"),
+        whole("few", "1", "those with too few gaps for a fit"),
+        whole("fitted", "1", "those whose fit converged"),
+        real("rate_per_s", "1/s", "mean request rate over all windows of those days, empty ones included", 0),
+        real("alpha", "1", "median shape", 0, nullable=True),
+        real("alpha_q1", "1", "lower quartile", 0, nullable=True),
+        real("alpha_q3", "1", "upper quartile", 0, nullable=True),
+        real("beta_scale_s", "s", "median scale", 0, nullable=True),
+        real("beta_rate_per_s", "1/s", "median of beta read as rate, 1 / scale", 0, nullable=True),
+        real("cv", "1", "median coefficient of variation", 0, nullable=True),
+        real("alpha_ratio", "1", "median of alpha / alpha by 'seconds', over windows fitted by both", 0, nullable=True),
+        real("alpha_ratio_p05", "1", "its 5th percentile", 0, nullable=True),
+        real("alpha_ratio_p95", "1", "its 95th percentile", 0, nullable=True),
+        real(
+            "inside_share",
+            "1",
+            "share of those windows whose alpha lies within the 95 % interval by 'seconds'",
+            0,
+            maximum=1,
+            nullable=True,
+        ),
+    ),
+    key=("service", "model", "day_type", "estimator"),
+)
+GAMMA_COUNTS = Contract(
+    "gamma_counts",
+    "The other reading of Fig. 6: Gamma as the distribution of the number of requests in a window, over the workdays.",
+    (
+        service(),
+        model(),
+        real("window_s", "s", "start of the window within the day", 0),
+        real("width_s", "s", "width of the window", 0),
+        whole("days", "d", "workdays", 1),
+        real("mean", "requests", "mean number of requests", 0),
+        real("variance", "requests²", "variance over the workdays", 0, nullable=True),
+        real("alpha", "1", "shape by moments, mean² / variance; null where all days are alike", 0, nullable=True),
+        real("beta_scale", "requests", "scale by moments, variance / mean: 1 for a Poisson stream", 0, nullable=True),
+        real("beta_rate", "1/requests", "beta read as rate: 1 / scale", 0, nullable=True),
     ),
     key=("service", "model", "window_s"),
 )

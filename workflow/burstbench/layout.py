@@ -14,7 +14,7 @@ from burstbench.sources.registry import read_registry
 CHARACTERISE = {
     "counts": ("daily_counts", "hourly_counts", "periodicity"),
     "bursts": ("doublings", "burst_ratios"),
-    "gamma": ("gamma_windows", "gamma_profile", "gamma_families"),
+    "gamma": ("gamma_windows", "gamma_profile", "gamma_summary", "gamma_counts", "gamma_families"),
     "lengths": ("length_counts", "length_fits", "length_tests", "response_by_request", "response_bins"),
     "failures": ("failures", "daily_failures"),
 }
@@ -98,6 +98,12 @@ class Layout:
         self.gpus = load_yaml(ROOT / "config/gpus.yaml")
         prompts = config["prompts"]
         self.pool_settings = {key: prompts[key] for key in ("max_tokens", "buffer_tokens")} | {"seed": config["seed"]}
+
+    @property
+    def engine(self) -> str:
+        """What the artifacts say of the engine: one of `contracts.ENGINES`."""
+        on_cpu = self.config["engine"] == "vllm" and self.config["engines"]["vllm"]["device"] == "cpu"
+        return "vllm-cpu" if on_cpu else str(self.config["engine"])
 
     def registry_row(self, name: str) -> str:
         """Return what the registry says of a data set, as JSON."""
@@ -212,6 +218,19 @@ class Layout:
             }
         )
 
+    def vllm_settings(self) -> dict[str, dict[str, str]]:
+        """Return, by experiment and cell, all that a run of vLLM depends on, as JSON."""
+        emulated = self.config["engine"] == "vllm-emulated"
+        return self._by_cell(
+            lambda cell: {
+                "engine": self.config["engine"],
+                "model_row": self.models[cell.model],
+                "gpu_row": self.gpus.get(cell.gpu),
+                "vllm": self.config["engines"]["vllm"],
+            }
+            | ({"simulator": self.config["engines"]["simulator"]} if emulated else {})
+        )
+
     def _by_cell(self, settings: Callable[[Cell], dict[str, Any]]) -> dict[str, dict[str, str]]:
         found: dict[str, dict[str, str]] = {}
         for cell in cells(self.config):
@@ -266,7 +285,7 @@ class Layout:
                 facts["trace_sha256"] = "; ".join(sums)
         if names is None or any(name.startswith(f"{run}_") for run in config["experiments"] for name in names):
             prompts = config["prompts"]
-            facts |= {"engine": config["engine"], "prompts": prompts["dataset"], "tokenizer": prompts["tokenizer"]}
+            facts |= {"engine": self.engine, "prompts": prompts["dataset"], "tokenizer": prompts["tokenizer"]}
         return as_json(facts)
 
     def table_facts(self, table: str) -> str:

@@ -65,6 +65,8 @@ rule characterise_gamma:
     output:
         gamma_windows=f"{root}/characterise/gamma_windows.parquet",
         gamma_profile=f"{root}/characterise/gamma_profile.parquet",
+        gamma_summary=f"{root}/characterise/gamma_summary.parquet",
+        gamma_counts=f"{root}/characterise/gamma_counts.parquet",
         gamma_families=f"{root}/characterise/gamma_families.parquet",
     log:
         f"{root}/logs/characterise/gamma.log",
@@ -89,6 +91,8 @@ rule characterise_gamma:
         "burstbench characterise gamma --settings {params.settings:q} --trace {input.trace}"
         " --gamma-windows {output.gamma_windows}"
         " --gamma-profile {output.gamma_profile}"
+        " --gamma-summary {output.gamma_summary}"
+        " --gamma-counts {output.gamma_counts}"
         " --gamma-families {output.gamma_families}"
         " 2> {log}"
 

@@ -1,6 +1,7 @@
 """`burstbench characterise gamma`: Gamma fits of the gaps, window by window (Fig. 6)."""
 
 import argparse
+import sys
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -10,14 +11,19 @@ import pyarrow as pa
 
 from burstbench.characterise.cells import DAY_S, Calendar, Cells, read_cells
 from burstbench.cli import add_settings
-from burstbench.contracts import GAMMA_FAMILIES, GAMMA_PROFILE, GAMMA_WINDOWS
+from burstbench.contracts import GAMMA_COUNTS, GAMMA_FAMILIES, GAMMA_PROFILE, GAMMA_SUMMARY, GAMMA_WINDOWS
 from burstbench.errors import UserError
 from burstbench.progress import progress
 from burstbench.seeds import generator
 from burstbench.stats.gamma import GammaFit, fit_continuous, fit_moments, fit_seconds, goodness
 from burstbench.stats.seconds import EXPONENTIAL, FAMILIES, GAMMA, LOGNORMAL, PARETO, Gaps, fit
 
+TABLES = ("gamma_windows", "gamma_profile", "gamma_summary", "gamma_counts", "gamma_families")
 ESTIMATORS = ("seconds", "jitter", "moments")
+# The finest resolution [s]: the integrals of the likelihood lose digits with finer ticks.
+FINEST_S = 1e-4
+# Share of a tick by which a timestamp may miss it: floating-point seconds of many months.
+SLACK = 1e-3
 # Samples behind each goodness-of-fit test.
 RESAMPLES = 99
 
@@ -27,66 +33,91 @@ class Windows(NamedTuple):
 
     Attributes:
         width_s: width of a window.
+        offset_s: where the first window of a day starts; a day's last one ends so much after midnight.
+        tick_s: what the timestamps are known to.
         per_day: windows of a day.
         requests: of each window, shape (windows,).
         window: of each gap, shape (n,). A gap belongs to a window if both of its requests lie in it.
-        gap: in whole seconds, shape (n,).
+        gap: in whole ticks, shape (n,).
     """
 
     width_s: int
+    offset_s: int
+    tick_s: float
     per_day: int
     requests: np.ndarray
     window: np.ndarray
     gap: np.ndarray
 
 
-def cut(cells: Cells, calendar: Calendar, width_s: int) -> tuple[Windows, np.ndarray]:
+def resolution(time_s: np.ndarray) -> float:
+    """What timestamps are known to [s]: the coarsest of 1, 0.1, 0.01 and 0.001 s that all are multiples of.
+
+    Finer ones count as known to 0.001 s: against gaps of more than some milliseconds that is as good as exact, and two
+    requests at the same instant are no contradiction.
+    """
+    for digits in range(3):
+        ticks = time_s * 10**digits
+        if (np.abs(ticks - np.rint(ticks)) < SLACK).all():
+            return 1 / 10**digits
+    return 0.001
+
+
+def cut(
+    cells: Cells, calendar: Calendar, width_s: int, offset_s: int = 0, tick_s: float = 1.0
+) -> tuple[Windows, np.ndarray]:
     """Cut every cell's requests into windows.
 
     Args:
         cells: the trace.
         calendar: its days.
         width_s: width of a window [s], a divisor of a day.
+        offset_s: start of the first window of a day [s], below the width. Requests before that of day 1 are left out.
+        tick_s: what the timestamps are known to [s], a divisor of the width; finer ones are cut to it.
 
     Returns:
         The windows, and the requests of all cells on one axis, the calendars of the cells end to end: rising whole
-        seconds of shape (n,). Window k of all is [k · width_s, (k + 1) · width_s) on it.
+        ticks of shape (n,). Window k of all is [k · width, (k + 1) · width) on it.
 
     Raises:
-        UserError: the width does not divide a day, or a timestamp is not a whole second.
+        UserError: the width does not divide a day, the offset is not within it, or the resolution does not divide it.
     """
     if width_s < 1 or DAY_S % width_s:
         raise UserError(f"settings: window_s is {width_s!r}, expected a divisor of a day ({DAY_S} s)")
-    stamps = cells.time_s.astype(np.int64)
-    broken = np.flatnonzero(stamps != cells.time_s)
-    if len(broken):
+    if not 0 <= offset_s < width_s:
+        raise UserError(f"settings: offset_s is {offset_s!r}, expected at least 0 and less than window_s, {width_s}")
+    width = round(width_s / tick_s) if tick_s >= FINEST_S else 0
+    if width < 1 or abs(width * tick_s - width_s) > 1e-9 * width_s:
         raise UserError(
-            f"trace: column 'time_s', row {broken[0]}: found {cells.time_s[broken[0]]:.10g} s, expected whole seconds: "
-            "the fits treat a timestamp as known to one second"
+            f"settings: resolution_s is {tick_s!r}, expected a divisor of window_s, {width_s}, of at least {FINEST_S:g}"
         )
-    axis = np.sort(cells.cell * (calendar.days * DAY_S) + stamps)
-    window = axis // width_s
-    inside = window[1:] == window[:-1]
     per_day = DAY_S // width_s
+    since = cells.time_s - offset_s
+    kept = slice(int(np.searchsorted(since, 0)), None)
+    stamps = np.floor(since[kept] / tick_s + SLACK).astype(np.int64)
+    axis = np.sort(cells.cell[kept] * (calendar.days * per_day * width) + stamps)
+    window = axis // width
+    inside = window[1:] == window[:-1]
     requests = np.bincount(window, minlength=len(cells.labels) * calendar.days * per_day)
-    return Windows(width_s, per_day, requests, window[1:][inside], np.diff(axis)[inside]), axis
+    gap = np.diff(axis)[inside]
+    return Windows(width_s, offset_s, tick_s, per_day, requests, window[1:][inside], gap), axis
 
 
-def fit_jittered(axis: np.ndarray, width_s: int, fitted: np.ndarray, rng: np.random.Generator) -> GammaFit:
-    """Spread each timestamp uniformly over its second and fit the gaps as if they were exact.
+def fit_jittered(axis: np.ndarray, width: int, fitted: np.ndarray, rng: np.random.Generator) -> GammaFit:
+    """Spread each timestamp uniformly over its tick and fit the gaps as if they were exact.
 
     Args:
         axis: requests as `cut` gives them, shape (n,).
-        width_s: width of a window [s].
+        width: width of a window in ticks.
         fitted: numbers of the windows to fit.
         rng: for the jitter.
 
     Returns:
         One row for each of `fitted`.
     """
-    # A request stays in its second, so it stays in its window.
+    # A request stays in its tick, so it stays in its window.
     spread = np.sort(axis + rng.random(len(axis)))
-    window = (spread // width_s).astype(np.int64)
+    window = (spread // width).astype(np.int64)
     inside = window[1:] == window[:-1]
     gap = np.maximum(np.diff(spread)[inside], 1e-9)
     total = int(fitted.max(initial=-1)) + 1
@@ -126,7 +157,7 @@ def windows_table(
                 "model": pa.array([model for _, model in labels], pa.string()).take(pa.array(cell)),
                 "day": day + 1,
                 "weekday": calendar.weekdays[day],
-                "window_s": (number % windows.per_day) * float(windows.width_s),
+                "window_s": windows.offset_s + (number % windows.per_day) * float(windows.width_s),
                 "requests": windows.requests,
                 "gaps": gaps,
                 "estimator": pa.array([estimator], pa.string()).take(pa.array(np.zeros(total, dtype=np.int64))),
@@ -160,7 +191,7 @@ def profile_table(
         UserError: there is no workday, or no window within the hours.
     """
     workdays = np.flatnonzero(calendar.workdays)
-    start = np.arange(windows.per_day) * windows.width_s
+    start = windows.offset_s + np.arange(windows.per_day) * windows.width_s
     inside = np.flatnonzero((start >= hours[0] * 3600) & (start + windows.width_s <= hours[1] * 3600))
     if not len(workdays) or not len(inside):
         raise UserError(
@@ -194,6 +225,99 @@ def profile_table(
         for part, row in zip((f"{name}_q1{unit}", f"{name}{unit}", f"{name}_q3{unit}"), quartiles, strict=True):
             columns[part] = _nullable(row)
     return columns
+
+
+def summary_rows(
+    cells: Cells, calendar: Calendar, windows: Windows, gaps: np.ndarray, least: int, fits: dict[str, GammaFit]
+) -> list[dict[str, Any]]:
+    """Rows of gamma_summary: every cell with requests, kind of day and estimator.
+
+    Args:
+        cells: names of the cells.
+        calendar: the days.
+        windows: the windows.
+        gaps: gaps of each window, shape (windows,).
+        least: windows with fewer gaps have no fit.
+        fits: of all windows by estimator; nan where there is none.
+    """
+    shape = (len(cells.labels), calendar.days, windows.per_day)
+    requests, gaps = windows.requests.reshape(shape), gaps.reshape(shape)
+    workdays = calendar.workdays
+    kinds = {"workday": workdays, "weekend": ~workdays, "all": np.ones(calendar.days, dtype=bool)}
+    rows = []
+    for number, (service, model) in enumerate(cells.labels):
+        for kind, days in kinds.items():
+            own = requests[number, days]
+            if not own.sum():
+                continue
+            first = GammaFit(*(column.reshape(shape)[number, days].ravel() for column in fits["seconds"]))
+            for estimator, found in fits.items():
+                part = GammaFit(*(column.reshape(shape)[number, days].ravel() for column in found))
+                fitted = part.converged
+                both = fitted & first.converged
+                row = {
+                    "service": service,
+                    "model": model,
+                    "day_type": kind,
+                    "estimator": estimator,
+                    "width_s": float(windows.width_s),
+                    "offset_s": float(windows.offset_s),
+                    "resolution_s": windows.tick_s,
+                    "windows": int((own > 0).sum()),
+                    "few": int(((own > 0) & (gaps[number, days] < least)).sum()),
+                    "fitted": int(fitted.sum()),
+                    "rate_per_s": float(own.mean() / windows.width_s),
+                }
+                if fitted.any():
+                    alpha, beta = part.alpha[fitted], part.beta[fitted]
+                    row["alpha_q1"], row["alpha"], row["alpha_q3"] = _quantiles(alpha, 0.25, 0.5, 0.75)
+                    row["beta_scale_s"] = float(np.median(beta))
+                    row["beta_rate_per_s"] = float(np.median(1 / beta))
+                    row["cv"] = float(np.median(alpha**-0.5))
+                if both.any():
+                    ratio = part.alpha[both] / first.alpha[both]
+                    row["alpha_ratio_p05"], row["alpha_ratio"], row["alpha_ratio_p95"] = _quantiles(
+                        ratio, 0.05, 0.5, 0.95
+                    )
+                    inside = (part.alpha[both] >= first.low[both]) & (part.alpha[both] <= first.high[both])
+                    row["inside_share"] = float(inside.mean())
+                rows.append(row)
+    return rows
+
+
+def _quantiles(values: np.ndarray, *shares: float) -> list[float]:
+    return [float(value) for value in np.quantile(values, shares)]
+
+
+def counts_table(cells: Cells, calendar: Calendar, windows: Windows) -> dict[str, npt.ArrayLike]:
+    """Columns of gamma_counts, by moments over the workdays: every cell and window of the day with requests.
+
+    Args:
+        cells: names of the cells.
+        calendar: the days, with at least one workday.
+        windows: the windows.
+    """
+    shape = (len(cells.labels), calendar.days, windows.per_day)
+    requests = windows.requests.reshape(shape)[:, calendar.workdays].astype(float)
+    mean = requests.mean(axis=1)
+    cell, window = np.nonzero(mean)
+    days = requests.shape[1]
+    variance = requests.var(axis=1, ddof=1) if days > 1 else np.full(mean.shape, np.nan)
+    mean, variance = mean[cell, window], variance[cell, window]
+    with np.errstate(divide="ignore", invalid="ignore"):
+        alpha, scale, rate = mean**2 / variance, np.where(variance > 0, variance / mean, np.nan), mean / variance
+    return {
+        "service": [cells.labels[number][0] for number in cell],
+        "model": [cells.labels[number][1] for number in cell],
+        "window_s": windows.offset_s + window * float(windows.width_s),
+        "width_s": np.full(len(cell), float(windows.width_s)),
+        "days": np.full(len(cell), days),
+        "mean": mean,
+        "variance": _nullable(variance),
+        "alpha": _nullable(alpha),
+        "beta_scale": _nullable(scale),
+        "beta_rate": _nullable(rate),
+    }
 
 
 def family_rows(
@@ -267,17 +391,16 @@ def family_rows(
     return rows
 
 
-def fit_windows(trace: Path, settings: dict[str, Any], windows_file: Path, profile: Path, families: Path) -> None:
-    """Write the three tables.
+def fit_windows(trace: Path, settings: dict[str, Any], outputs: dict[str, Path]) -> None:
+    """Write the five tables.
 
     Args:
-        trace: trace.parquet, timestamps in whole seconds.
-        settings: `start`, `days`, `seed`; `window_s`; `minimum_gaps` (windows with fewer have no fit); `estimator` (of
+        trace: trace.parquet.
+        settings: `start`, `days`, `seed`; `window_s` and `offset_s` as `cut`; `resolution_s`, what timestamps are known
+            to [s], or 'detected'; `minimum_gaps` (windows with fewer have no fit); `estimator` (of
             the profile); `workday_hours` (of the profile); `bootstrap_windows` (windows of each service and model that
             get the goodness-of-fit test; 0 for none).
-        windows_file: gamma_windows.parquet.
-        profile: gamma_profile.parquet.
-        families: gamma_families.parquet.
+        outputs: path of each table, by contract name.
 
     Raises:
         UserError: the trace breaks its contract or leaves the calendar, or a setting is impossible.
@@ -288,7 +411,11 @@ def fit_windows(trace: Path, settings: dict[str, Any], windows_file: Path, profi
         raise UserError(f"settings: minimum_gaps is {settings['minimum_gaps']!r}, expected at least 2")
     calendar = Calendar.of(settings["start"], settings["days"])
     cells = read_cells(trace, calendar=calendar)
-    windows, axis = cut(cells, calendar, settings["window_s"])
+    tick_s = settings["resolution_s"]
+    if tick_s == "detected":
+        tick_s = resolution(cells.time_s)
+        print(f"timestamps are taken as known to {tick_s:g} s (detected)", file=sys.stderr)
+    windows, axis = cut(cells, calendar, settings["window_s"], settings["offset_s"], float(tick_s))
     total = len(windows.requests)
     count = np.bincount(windows.window, minlength=total)
     enough = count >= settings["minimum_gaps"]
@@ -296,7 +423,8 @@ def fit_windows(trace: Path, settings: dict[str, Any], windows_file: Path, profi
     gaps = Gaps.of(total, windows.window, windows.gap).take(fitted)
 
     def everywhere(found: GammaFit) -> GammaFit:
-        """The fits of `fitted` as fits of all windows."""
+        """The fits of `fitted`, in ticks, as fits of all windows, in seconds."""
+        found = found._replace(beta=found.beta * windows.tick_s)
         columns = [np.full(total, np.nan) for _ in range(5)]
         for column, values in zip(columns, found, strict=False):
             column[fitted] = values
@@ -307,28 +435,30 @@ def fit_windows(trace: Path, settings: dict[str, Any], windows_file: Path, profi
     rng = generator(settings["seed"], "characterise", "jitter")
     fits = {
         "seconds": everywhere(fit_seconds(gaps)),
-        "jitter": everywhere(fit_jittered(axis, windows.width_s, fitted, rng)),
+        "jitter": everywhere(fit_jittered(axis, round(windows.width_s / windows.tick_s), fitted, rng)),
         "moments": everywhere(fit_moments(gaps)),
     }
-    GAMMA_WINDOWS.write(windows_table(cells, calendar, windows, count, fits), windows_file)
+    GAMMA_WINDOWS.write(windows_table(cells, calendar, windows, count, fits), outputs["gamma_windows"])
     hours = settings["workday_hours"]
-    GAMMA_PROFILE.write(
-        profile_table(cells, calendar, windows, fits[settings["estimator"]], (hours[0], hours[1])), profile
-    )
+    profile = profile_table(cells, calendar, windows, fits[settings["estimator"]], (hours[0], hours[1]))
+    GAMMA_PROFILE.write(profile, outputs["gamma_profile"])
+    summary = summary_rows(cells, calendar, windows, count, settings["minimum_gaps"], fits)
+    GAMMA_SUMMARY.write(pa.Table.from_pylist(summary, schema=GAMMA_SUMMARY.schema), outputs["gamma_summary"])
+    GAMMA_COUNTS.write(counts_table(cells, calendar, windows), outputs["gamma_counts"])
     rows = family_rows(
         cells, calendar.days * windows.per_day, fitted, gaps, settings["bootstrap_windows"], settings["seed"]
     )
-    GAMMA_FAMILIES.write(pa.Table.from_pylist(rows, schema=GAMMA_FAMILIES.schema), families)
+    GAMMA_FAMILIES.write(pa.Table.from_pylist(rows, schema=GAMMA_FAMILIES.schema), outputs["gamma_families"])
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Options of the verb."""
     add_settings(parser)
     parser.add_argument("--trace", type=Path, required=True, help="trace.parquet")
-    for name in ("gamma-windows", "gamma-profile", "gamma-families"):
-        parser.add_argument(f"--{name}", type=Path, required=True, help="table to write")
+    for name in TABLES:
+        parser.add_argument(f"--{name.replace('_', '-')}", type=Path, required=True, help="table to write")
 
 
 def run(args: argparse.Namespace) -> None:
     """Run the verb."""
-    fit_windows(args.trace, args.settings, args.gamma_windows, args.gamma_profile, args.gamma_families)
+    fit_windows(args.trace, args.settings, {name: getattr(args, name) for name in TABLES})

@@ -7,6 +7,8 @@ import numpy as np
 # A step below this ends the search. Newton's error is quadratic in the last step, so the optimum is then exact to
 # about 1e-14 in each parameter.
 TOLERANCE = 1e-7
+# Evaluations after which a search is given up.
+ITERATIONS = 100
 # A step in the logarithm of a parameter is never longer than this.
 STEP_MAX = 1.5
 
@@ -69,7 +71,7 @@ def maximise(
     upper: tuple[float, float],
     fixed: tuple[bool, bool] = (False, False),
     tolerance: float = TOLERANCE,
-    iterations: int = 100,
+    iterations: int = ITERATIONS,
 ) -> Optimum:
     """Maximise every row's function.
 

@@ -18,7 +18,7 @@ from typing import NamedTuple
 import numpy as np
 from scipy.special import digamma, gammaincc, gammaln, ndtr, polygamma
 
-from burstbench.stats.newton import TOLERANCE, Optimum, maximise
+from burstbench.stats.newton import ITERATIONS, TOLERANCE, Optimum, maximise
 
 # Windows fitted at once: their arrays stay in the cache.
 _BLOCK = 512
@@ -398,7 +398,13 @@ def likelihood(family: Family, gaps: Gaps) -> GammaLikelihood | SurvivalLikeliho
     return SurvivalLikelihood(gaps, family.survival) if family.survival else GammaLikelihood(gaps)
 
 
-def fit(family: Family, gaps: Gaps, start: np.ndarray | None = None, tolerance: float = TOLERANCE) -> Optimum:
+def fit(
+    family: Family,
+    gaps: Gaps,
+    start: np.ndarray | None = None,
+    tolerance: float = TOLERANCE,
+    iterations: int = ITERATIONS,
+) -> Optimum:
     """Fit a family to every window by maximum likelihood.
 
     Args:
@@ -406,6 +412,7 @@ def fit(family: Family, gaps: Gaps, start: np.ndarray | None = None, tolerance: 
         gaps: of `windows` windows.
         start: where to start, shape (windows, 2); by default from the moments.
         tolerance: as `burstbench.stats.newton.maximise`.
+        iterations: likewise.
 
     Returns:
         One row a window, parameters on the family's own scale. A window without gaps, or whose likelihood has no
@@ -423,7 +430,9 @@ def fit(family: Family, gaps: Gaps, start: np.ndarray | None = None, tolerance: 
         low, high = np.searchsorted(gaps.window, (rows[0], rows[-1] + 1))
         block = Gaps(len(rows), gaps.window[low:high] - begin, gaps.gap[low:high], gaps.times[low:high])
         parts.append(
-            maximise(likelihood(family, block), start[rows], family.lower, family.upper, family.fixed, tolerance)
+            maximise(
+                likelihood(family, block), start[rows], family.lower, family.upper, family.fixed, tolerance, iterations
+            )
         )
     if not parts:
         return Optimum(np.zeros((0, 2)), np.zeros(0), np.zeros((0, 3)), np.zeros(0, dtype=bool))
@@ -434,49 +443,51 @@ def fit(family: Family, gaps: Gaps, start: np.ndarray | None = None, tolerance: 
 # Distribution functions and samples, for the goodness-of-fit test -----------------------------------------------------
 
 
-def _gamma_cumulative(d: np.ndarray, parameters: np.ndarray) -> np.ndarray:
-    """Mean of the distribution function over [d, d + 1]: 1 - H(d) + H(d + 1), H(x) being ∫ S from x on.
+def _gamma_beyond(x: np.ndarray, parameters: np.ndarray) -> np.ndarray:
+    """H(x), the integral of the survival function from x on, of shape (k,).
 
     With z = x / beta, H = beta ((alpha - z) Q(alpha, z) + z^alpha e^-z / Gamma(alpha)).
     """
     alpha, beta = np.exp(parameters).T
-    log_gamma = gammaln(alpha)
-
-    def beyond(x: np.ndarray) -> np.ndarray:
-        z = x / beta
-        with np.errstate(divide="ignore"):
-            density = np.exp(alpha * np.log(z) - z - log_gamma)
-        return beta * ((alpha - z) * gammaincc(alpha, z) + density)
-
-    return 1 - beyond(d) + beyond(d + 1)
+    z = x / beta
+    with np.errstate(divide="ignore"):
+        density = np.exp(alpha * np.log(z) - z - gammaln(alpha))
+    return beta * ((alpha - z) * gammaincc(alpha, z) + density)
 
 
-def _survival_cumulative(survival: Survival, d: np.ndarray, parameters: np.ndarray) -> np.ndarray:
+def _survival_integral(survival: Survival, d: np.ndarray, parameters: np.ndarray) -> np.ndarray:
+    """Integral of the survival function over [d, d + 1], of shape (k,)."""
     result = np.empty(len(d))
     for at, (x, weight) in ((d == 0, (_STEEP_NODE, _STEEP_WEIGHT)), (d > 0, (_NODE, _WEIGHT))):
         nodes = x[:, None] + d[at]
-        result[at] = 1 - weight @ survival(nodes, np.log(nodes), parameters[at, 0], parameters[at, 1])[0]
+        result[at] = weight @ survival(nodes, np.log(nodes), parameters[at, 0], parameters[at, 1])[0]
     return result
 
 
-def cumulative(family: Family, d: np.ndarray, parameters: np.ndarray) -> np.ndarray:
-    """P(difference of the cut timestamps ≤ d).
+def cumulative(family: Family, d: np.ndarray, parameters: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """P(difference of the cut timestamps ≤ d), and P(difference < d).
+
+    The first is the mean of the distribution function over [d, d + 1], the second over [d - 1, d].
 
     Args:
         family: one of FAMILIES.
-        d: whole seconds, shape (k,); below 0 the result is 0.
+        d: whole seconds, at least 0, shape (k,).
         parameters: on the family's own scale, shape (k, 2).
 
     Returns:
-        Shape (k,), within 0 … 1.
+        Two arrays of shape (k,), within 0 … 1.
     """
-    result = np.zeros(len(d))
-    at = np.flatnonzero(d >= 0)
+    at, before = np.zeros(len(d)), np.zeros(len(d))
+    some = np.flatnonzero(d > 0)
+    x = d.astype(float)
     if family.survival:
-        result[at] = _survival_cumulative(family.survival, d[at].astype(float), parameters[at])
+        at = 1 - _survival_integral(family.survival, x, parameters)
+        before[some] = 1 - _survival_integral(family.survival, x[some] - 1, parameters[some])
     else:
-        result[at] = _gamma_cumulative(d[at].astype(float), parameters[at])
-    return np.clip(result, 0, 1)
+        here = _gamma_beyond(x, parameters)
+        at = 1 - here + _gamma_beyond(x + 1, parameters)
+        before[some] = 1 - _gamma_beyond(x[some] - 1, parameters[some]) + here[some]
+    return np.clip(at, 0, 1), np.clip(before, 0, 1)
 
 
 def ks_distance(family: Family, gaps: Gaps, parameters: np.ndarray) -> np.ndarray:
@@ -495,9 +506,9 @@ def ks_distance(family: Family, gaps: Gaps, parameters: np.ndarray) -> np.ndarra
     upto = np.cumsum(gaps.times)
     upto -= np.concatenate(([0], np.cumsum(n)[:-1]))[gaps.window]
     of_gap, size = parameters[gaps.window], n[gaps.window]
-    at = np.abs(upto / size - cumulative(family, gaps.gap, of_gap))
-    before = np.abs((upto - gaps.times) / size - cumulative(family, gaps.gap - 1, of_gap))
-    return np.maximum.reduceat(np.maximum(at, before), first)
+    at, before = cumulative(family, gaps.gap, of_gap)
+    apart = np.maximum(np.abs(upto / size - at), np.abs((upto - gaps.times) / size - before))
+    return np.maximum.reduceat(apart, first)
 
 
 def draw_cut(family: Family, parameters: np.ndarray, samples: int, n: int, rng: np.random.Generator) -> np.ndarray:
