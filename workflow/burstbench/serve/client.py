@@ -357,7 +357,7 @@ class _FailureError(Exception):
 class _Exchange:
     """One request between its preparation and its end."""
 
-    __slots__ = ("connection", "index", "response_tokens", "task", "why", "written")
+    __slots__ = ("connection", "index", "lost", "response_tokens", "sent", "task", "why", "written")
 
     def __init__(self, index: int, written: "asyncio.Future[bool]") -> None:
         self.index, self.written = index, written
@@ -365,6 +365,8 @@ class _Exchange:
         self.task: asyncio.Task[None] | None = None
         self.why: _FailureError | None = None  # why its task is cancelled
         self.response_tokens = 0
+        self.lost = False
+        self.sent = -1
 
 
 def _run_part(
@@ -467,9 +469,10 @@ class _Client:
                     aborted = True
                     await self._abort()
                     break
-                self._give_up()
-                if progress and tick % 5 == 0:
-                    progress(self._state())
+                if tick % 5 == 0:
+                    self._give_up()
+                    if progress:
+                        progress(self._state())
             cpu = time.thread_time() - cpu
             if progress:
                 progress(self._state())
@@ -545,7 +548,7 @@ class _Client:
         self.encoded[index] = None
         transport.write(message)
         now = time.monotonic_ns() - self.t0
-        self.sent[index] = now
+        self.sent[index] = exchange.sent = now
         self.count_sent += 1
         self.worst_lag = max(self.worst_lag, now - self.intended[index])
         if not exchange.written.done():
@@ -592,7 +595,7 @@ class _Client:
                     exchange.connection.close()
                 await self._connect(exchange)
             self._write(exchange)
-            if self.sent[exchange.index] < 0:
+            if exchange.sent < 0:
                 raise _FailureError("connection", "the connection was closed as soon as it was made")
 
     async def _connect(self, exchange: _Exchange) -> None:
@@ -706,16 +709,22 @@ class _Client:
         self.started.pop(index, None)
 
     def _give_up(self) -> None:
-        """End requests that a dead server never answers; the oldest come first."""
+        """End requests that a dead server never answers, and those whose connection broke unnoticed."""
         oldest = time.monotonic_ns() - self.t0 - round(self.options.total_s * 1e9)
-        for exchange in list(self.started.values()):
-            if self.intended[exchange.index] > oldest:
-                break
-            sent = self.sent[exchange.index]
-            if 0 <= sent <= oldest and exchange.why is None and exchange.task:
-                exchange.why = _FailureError(
-                    "connection", f"no end after {self.options.total_s:g} s, the client's own limit"
-                )
+        for exchange in self.started.values():
+            if exchange.sent < 0 or exchange.why is not None or exchange.task is None:
+                continue
+            if exchange.sent <= oldest:
+                limit = f"no end after {self.options.total_s:g} s, the client's own limit"
+                exchange.why = _FailureError("connection", limit)
+            elif exchange.connection is not None and exchange.connection.closed:
+                # aiohttp 3.14 closes a connection whose chunks are malformed, but leaves the reader waiting. Seen on
+                # two ticks: the reader had time to take what came before an orderly close.
+                if exchange.lost:
+                    broken = exchange.connection.protocol.exception()
+                    exchange.why = _FailureError("malformed", f"the answer is not HTTP: {broken}")
+                exchange.lost = True
+            if exchange.why is not None:
                 exchange.task.cancel()
 
     async def _abort(self) -> None:

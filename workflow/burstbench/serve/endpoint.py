@@ -8,6 +8,7 @@ import argparse
 import multiprocessing
 import os
 import platform
+import re
 import time
 import urllib.error
 import urllib.request
@@ -50,6 +51,7 @@ NOT_RECORDED = (
     "scheduled, preemptions of each request, KV-cache use at each step, GPU memory, the engine's version and hardware"
 )
 _EVERY_S = 1.0
+_SAMPLE = re.compile(r"([^\s{#]+)(?:\{.*\})?\s+(\S+)")  # a name, its labels, its value; a timestamp may follow
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -251,9 +253,9 @@ def parse(text: str) -> dict[str, float]:
     """The wanted values of a page in the text format of Prometheus; of several with different labels, the sum."""
     found: dict[str, float] = {}
     for line in text.splitlines():
-        name = line[: min(k for k in (line.find("{"), line.find(" "), len(line)) if k >= 0)]
-        if name in GAUGES or name in COUNTERS:
-            found[name] = found.get(name, 0.0) + float(line.rsplit("}", 1)[-1].split()[-1 if "{" in line else 1])
+        sample = _SAMPLE.match(line)
+        if sample and (sample[1] in GAUGES or sample[1] in COUNTERS):
+            found[sample[1]] = found.get(sample[1], 0.0) + float(sample[2])
     return found
 
 
