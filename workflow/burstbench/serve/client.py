@@ -714,16 +714,16 @@ class _Client:
         for exchange in self.started.values():
             if exchange.sent < 0 or exchange.why is not None or exchange.task is None:
                 continue
-            if exchange.sent <= oldest:
-                limit = f"no end after {self.options.total_s:g} s, the client's own limit"
-                exchange.why = _FailureError("connection", limit)
-            elif exchange.connection is not None and exchange.connection.closed:
+            if exchange.connection is not None and exchange.connection.closed:
                 # aiohttp 3.14 closes a connection whose chunks are malformed, but leaves the reader waiting. Seen on
                 # two ticks: the reader had time to take what came before an orderly close.
                 if exchange.lost:
                     broken = exchange.connection.protocol.exception()
                     exchange.why = _FailureError("malformed", f"the answer is not HTTP: {broken}")
                 exchange.lost = True
+            elif exchange.sent <= oldest:
+                limit = f"no end after {self.options.total_s:g} s, the client's own limit"
+                exchange.why = _FailureError("connection", limit)
             if exchange.why is not None:
                 exchange.task.cancel()
 
