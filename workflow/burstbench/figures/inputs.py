@@ -68,7 +68,7 @@ PUBLISHED_RESPONSE_BY_REQUEST = Contract(
 # What must be known of an artifact's origins: of the trace it shows, of the engine whose runs it shows.
 FACTS = {"trace": ("trace", "start", "days"), "engine": ("engine",)}
 # What an artifact is marked with when its numbers are not recorded or measured ones.
-BADGES = {"twin": "twin", "simulator": "simulated", "vllm-emulated": "emulated"}
+BADGES = {"twin": "twin", "simulator": "simulated", "vllm-cpu": "tiny on CPU", "vllm-emulated": "emulated"}
 Columns = dict[str, np.ndarray]
 
 
@@ -246,6 +246,7 @@ def engine_text(facts: Mapping[str, Any]) -> str:
     engines = {
         "simulator": "simulated engine (analytic step times, no GPU)",
         "vllm": "vLLM",
+        "vllm-cpu": "measured on CPU with a tiny random model (vLLM; no GPU, not the paper's models)",
         "vllm-emulated": "vLLM with an emulated GPU",
         "endpoint": "an OpenAI-compatible server",
     }

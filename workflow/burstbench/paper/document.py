@@ -35,6 +35,7 @@ TRACE_MARKS = {
 }
 ENGINE_MARKS = {
     "simulator": ("simulated", "a simulated engine; no GPU was used"),
+    "vllm-cpu": ("tiny on CPU", "measured on CPU with a tiny random model, to test the pipeline; no GPU was used"),
     "vllm-emulated": ("emulated", "a real vLLM whose model steps are emulated; no GPU was used"),
 }
 

@@ -27,6 +27,7 @@ TRACE_INPUTS = {"real": "real trace", "twin": "twin"}
 ENGINE_INPUTS = {
     "simulator": "simulated server",
     "vllm-emulated": "emulated server",
+    "vllm-cpu": "tiny random model on a CPU",
     "vllm": "measured server",
     "endpoint": "measured server",
 }
@@ -189,6 +190,8 @@ def judge(part: Part, tables: Tables, facts: Mapping[str, Any]) -> tuple[Finding
         return Finding((), None, ""), NOT_TESTABLE, str(error)
     except KeyError as error:
         raise UserError(f"claims: part {part.name!r}: the test needs the parameter {error}") from error
+    if "server" in part.inputs and facts["engine"] == "vllm-cpu":
+        return found, NOT_TESTABLE, f"measured on CPU with a tiny random model, not on the paper's ({found.reason})"
     verdict = {True: REPRODUCED, False: NOT_REPRODUCED, None: NOT_TESTABLE}[found.holds]
     reasons = [found.reason]
     active = {
@@ -271,6 +274,8 @@ def made_from(facts: Mapping[str, Any]) -> list[str]:
         said.append("The servers are simulated: no GPU was used.")
     if facts["engine"] == "vllm-emulated":
         said.append("The servers are a real vLLM whose model steps are emulated: no GPU was used.")
+    if facts["engine"] == "vllm-cpu":
+        said.append("The server is a real vLLM, measured on CPU with a tiny random model: no GPU was used.")
     return said
 
 

@@ -1,9 +1,10 @@
 """The server's timeout: an ASGI middleware of vLLM's API server.
 
 vLLM is told to use it by `--middleware burstbench.serve.autotimeout.AutoTimeout`. Its clock starts when the request
-comes in. At the deadline the application is told that the client has gone, upon which vLLM aborts the request in the engine, and the client is answered 504; where a stream has begun, with an error event and
-the end of the stream. The answer's head is held back until the first part of its body, for a queued stream would
-already have said 200. Imported in the server's process: standard library alone.
+comes in. At the deadline the application is told that the client has gone, upon which vLLM aborts the request in the
+engine, and the client is answered 504; where a stream has begun, with an error event and the end of the stream. The
+answer's head is held back until the first part of its body, for a queued stream would already have said 200. Imported
+in the server's process: standard library alone.
 
 The environment variable BURSTBENCH_TIMEOUT holds a JSON object: `kind` "total", "queue" or "none", and `seconds`. The
 kind "queue" is the scheduler's (`burstbench.serve.recorder`), which ends a request by an error before its first token;

@@ -4,9 +4,9 @@ vLLM is told to use it by `--distributed-executor-backend burstbench.serve.emula
 the engine's process. API server, scheduler, KV-cache manager, recorder and timeout are the real ones. Of vLLM 0.32; the
 interface is not a stable one.
 
-The environment variable BURSTBENCH_EMULATED holds a JSON object: `model_row`, `gpu_row`, `host` and `blocks` (see
-`burstbench.serve.steptime`), `lengths`: a .npy file with the natural response length of each request of the run, and
-`run_id`. A request outside the run answers one token.
+The environment variable BURSTBENCH_EMULATED holds a JSON object: `model_row`; `blocks` of the KV cache; `tables`: an
+.npz file with the step times (`burstbench.serve.steptime.StepTime`) and `response_tokens`, the natural response length
+of each request of the run; and `run_id`. A request outside the run answers one token.
 """
 
 import json
@@ -25,7 +25,7 @@ from vllm.v1.outputs import ModelRunnerOutput
 
 from burstbench.serve import steptime
 from burstbench.serve.capacity import BLOCK_TOKENS
-from burstbench.serve.gpus import Gpu, Model
+from burstbench.serve.gpus import Model
 from burstbench.serve.tiny import EOS
 
 VARIABLE = "BURSTBENCH_EMULATED"
@@ -45,13 +45,12 @@ class ModelledExecutor(Executor):
 
     def _init_executor(self) -> None:
         settings = json.loads(os.environ[VARIABLE])
-        self.model, gpu = Model.of(settings["model_row"]), Gpu.of(settings["gpu_row"])
+        self.model = Model.of(settings["model_row"])
         self.blocks = settings["blocks"]
-        self.lengths = np.load(settings["lengths"])
         self.prefix = f"cmpl-{settings['run_id']}-"
-        limits = self.scheduler_config
-        times = steptime.analytic(self.model, gpu, settings["host"], limits.max_num_batched_tokens, limits.max_num_seqs)
-        self.times = (times.linear_s, times.head_s, times.attention)
+        with np.load(settings["tables"]) as tables:
+            self.lengths = tables["response_tokens"]
+            self.times = tuple(tables[name] for name in ("linear_s", "head_s", "attention"))
         self.sequences: dict[str, _Sequence] = {}
 
     def collective_rpc(

@@ -31,8 +31,8 @@ from burstbench.errors import UserError
 from burstbench.files import read_json, sha256, write_json
 from burstbench.prompts.pool import Pool
 from burstbench.seeds import generator
-from burstbench.serve import capacity, client, joined, journal, machine, responses, tiny
-from burstbench.serve.gpus import GIB, Model
+from burstbench.serve import capacity, client, joined, journal, machine, responses, steptime, tiny
+from burstbench.serve.gpus import GIB, Gpu, Model
 from burstbench.serve.server import HOST, Server
 
 IDENTITY = ("experiment", "model", "gpu", "seed")
@@ -166,7 +166,7 @@ def serve(
         source = str(folder(server))
         if emulated:
             tiny.write(folder(server), model, [tiny.EOS])
-            np.save(server.folder / "lengths.npy", extras["lengths"])
+            np.savez(server.folder / "tables.npz", **extras["tables"])
         elif vllm["weights"] == "dummy":
             tiny.write(folder(server), model, tiny.random_ends(model))
         else:
@@ -198,10 +198,8 @@ def serve(
             given["BURSTBENCH_EMULATED"] = json.dumps(
                 {
                     "model_row": settings["model_row"],
-                    "gpu_row": settings["gpu_row"],
-                    "host": settings["simulator"]["host"],
                     "blocks": extras["blocks"],
-                    "lengths": str(server.folder / "lengths.npy"),
+                    "tables": str(server.folder / "tables.npz"),
                     "run_id": run_id,
                 }
             )
@@ -212,7 +210,14 @@ def serve(
             raise RunError("--replies is missing: the emulated GPU draws response lengths from them")
         simulator = settings["simulator"]
         extras["blocks"] = capacity.blocks(settings["model_row"], settings["gpu_row"], simulator["memory_utilization"])
-        extras["lengths"] = natural_lengths(settings, plan, contracts.REPLIES.read(replies_path))
+        gpu = Gpu.of(settings["gpu_row"], settings["gpu"])
+        times = steptime.analytic(model, gpu, simulator["host"], limits.max_num_batched_tokens, limits.max_num_seqs)
+        extras["tables"] = {
+            "linear_s": times.linear_s,
+            "head_s": times.head_s,
+            "attention": times.attention,
+            "response_tokens": natural_lengths(settings, plan, contracts.REPLIES.read(replies_path)),
+        }
 
     with Server(command, environment, log_path, vllm["startup_s"]) as server:
         print(f"the server answers on {HOST}:{server.port} after {server.startup_s:.1f} s", file=sys.stderr)
