@@ -1,12 +1,13 @@
 """The five verbs on small traces made by hand, and on one drawn at random."""
 
+import itertools
 import json
 
 import numpy as np
 import pyarrow as pa
 import pytest
 from burstbench import contracts
-from burstbench.characterise import bursts, counts, failures, gamma
+from burstbench.characterise import bursts, counts, failures, gamma, loads
 from burstbench.characterise.cells import Calendar, read_cells
 from burstbench.cli import main
 from burstbench.errors import UserError
@@ -32,7 +33,7 @@ OUTPUTS = {
     "bursts": ("doublings", "burst_ratios"),
     "gamma": ("gamma_windows", "gamma_profile", "gamma_summary", "gamma_counts", "gamma_families"),
     "lengths": ("length_counts", "length_fits", "length_tests", "response_by_request", "response_bins"),
-    "failures": ("failures", "daily_failures"),
+    "failures": ("failures", "daily_failures", "failure_loads"),
 }
 
 
@@ -324,8 +325,7 @@ def test_the_resolution_is_seen_in_the_timestamps(times, expected):
 
 @pytest.mark.parametrize(("digits", "tick"), [(0, 1), (1, 0.1), (7, 0.001)])
 def test_fractions_of_seconds_give_the_fit_of_exact_gaps(digits, tick, tmp_path, capsys):
-    """A busy stream with shape 0.5: SciPy's fit of the gaps before they were cut is within the interval, and where the
-    timestamps are known to a millisecond it is the same."""
+    """A busy stream: SciPy's fit of the gaps before they were cut is within the interval; the same for milliseconds."""
     rng = np.random.default_rng(8)
     gap = rng.gamma(0.5, 4.0, 500)
     exact = np.cumsum(gap)
@@ -366,7 +366,7 @@ def test_summary_says_how_the_estimators_differ(drawn, tmp_path):
             row = summary["api", kind, estimator]
             fitted = [r for r in own if r["converged"]]
             assert row["fitted"] == len(fitted)
-            assert row["few"] == sum(0 < r["requests"] and r["gaps"] < 20 for r in own)
+            assert row["few"] == sum(r["requests"] > 0 and r["gaps"] < 20 for r in own)
             assert row["alpha"] == pytest.approx(np.median([r["alpha"] for r in fitted]))
             assert row["cv"] == pytest.approx(np.median([r["cv"] for r in fitted]))
     assert summary["api", "all", "seconds"]["alpha_ratio"] == 1
@@ -453,3 +453,37 @@ def test_daily_failures_leave_out_empty_days(tmp_path):
     table = failures.daily_table(requests, failed, cells)
     assert list(table["day"]) == [1, 3]
     assert list(table["rate"]) == [1.0, 0.5]
+    assert (table["low"] < table["rate"]).all()
+
+
+def test_failures_by_load_by_hand(tmp_path):
+    """Four minutes of 1, 1, 2 and 6 requests of one cell; another cell adds 9 to the first minute."""
+    minutes = [0, 1, 2, 2, *[3] * 6]
+    answers = [0, 5, 0, 5, 0, 0, 0, 5, 5, 5]
+    rows = [(60 * minute + 7, "api", "X", 1, answer) for minute, answer in zip(minutes, answers, strict=True)]
+    rows += [(k, "conversation", "X", 1, 1) for k in range(9)]
+    tables = verb("failures", write_trace(tmp_path / "trace.parquet", rows), tmp_path)
+    table = [r for r in tables["failure_loads"].to_pylist() if (r["service"], r["model"]) == ("api", "X")]
+    own = [r for r in table if r["load_of"] == "own"]
+    assert [(r["load_low"], r["load_high"], r["minutes"], r["requests"], r["failed"]) for r in own] == [
+        (1, 1, 2, 2, 1),
+        (2, 2, 1, 2, 1),
+        (6, 6, 1, 6, 3),
+    ]
+    assert (own[2]["low"], own[2]["high"]) == pytest.approx(stats.binomtest(3, 6).proportion_ci(method="wilson"))
+    everything = [r for r in table if r["load_of"] == "all"]
+    assert [(r["load_high"], r["requests"]) for r in everything] == [(1, 1), (2, 2), (6, 6), (10, 1)]
+
+
+def test_parts_by_load_hold_a_fifth_each_where_loads_differ():
+    rng = np.random.default_rng(4)
+    minute = np.repeat(np.arange(20_000), rng.permutation(np.repeat(np.arange(1, 201), 100)))
+    load = loads.loads(minute, minute)
+    assert np.array_equal(load, np.unique(minute, return_counts=True)[1][minute])
+    parts = loads.load_bins(minute, load)
+    assert len(parts) == 5
+    assert [len(part.rows) / len(minute) for part in parts] == pytest.approx([0.2] * 5, abs=0.01)
+    assert np.array_equal(np.sort(np.concatenate([part.rows for part in parts])), np.arange(len(minute)))
+    assert all(left.high < right.low for left, right in itertools.pairwise(parts))
+    assert load[parts[1].rows].min() == parts[1].low
+    assert loads.load_bins(minute[:0], load[:0]) == []

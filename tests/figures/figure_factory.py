@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 from burstbench import contracts
 from burstbench.figures.draw import FIGURES
+from burstbench.stats.intervals import wilson
 from burstbench.stats.lengths import fit_rows
 
 ROOT = Path(__file__).parents[2]
@@ -190,7 +191,7 @@ def failure_tables(rng: np.random.Generator) -> tuple[dict, dict]:
         for day in range(DAYS):
             requests = max(int(n / DAYS * rng.gamma(0.8)), 3)
             bad = int(rng.binomial(requests, min(failed / n * rng.gamma(1.2) / 1.2, 1)))
-            days.append((day + 1, service, model, requests, bad, bad / requests))
+            days.append((day + 1, service, model, requests, bad, bad / requests, *wilson(bad, requests)))
     return rows_table(contracts.FAILURES, rows), rows_table(contracts.DAILY_FAILURES, days)
 
 

@@ -625,6 +625,62 @@ FAILURES = Contract(
     ),
     key=("service", "model"),
 )
+LOAD_OF = label("load_of", "load of which requests: of the same service and model, or of all", allowed=("own", "all"))
+FAILURE_LOADS = Contract(
+    "failure_loads",
+    "Failure rates by the load of the request's minute, in fifths of the requests by load.",
+    (
+        GROUP_SERVICE,
+        GROUP_MODEL,
+        LOAD_OF,
+        whole("part", "1", "which fifth, from the least load; equal loads stay together, so there may be fewer", 1),
+        whole("load_low", "requests", "smallest number of requests in the minute", 1),
+        whole("load_high", "requests", "largest", 1),
+        whole("minutes", "1", "distinct minutes", 1),
+        whole("requests", "requests", "requests of these minutes", 1),
+        whole("failed", "requests", "those that failed"),
+        real("rate", "1", "failed / requests", 0, maximum=1),
+        real("low", "1", "lower end of the 95 % Wilson interval, as if requests failed independently", 0, maximum=1),
+        real("high", "1", "upper end", 0, maximum=1),
+    ),
+    key=("service", "model", "load_of", "part"),
+)
+SESSIONS = Contract(
+    "sessions",
+    "Turns, think time and speed, where the trace has sessions and elapsed times; no rows where it has not.",
+    (
+        service(),
+        model(),
+        label("quantity", "turns, session_s, gap_s, think_s, elapsed_s, tokens_per_s"),
+        label("unit", "unit of the values"),
+        whole("n", "1", "values", 1),
+        real("mean", "as `unit`", "mean"),
+        real("p05", "as `unit`", "5th percentile"),
+        real("q1", "as `unit`", "lower quartile"),
+        real("median", "as `unit`", "median"),
+        real("q3", "as `unit`", "upper quartile"),
+        real("p95", "as `unit`", "95th percentile"),
+    ),
+    key=("service", "model", "quantity"),
+)
+SPEED_LOADS = Contract(
+    "speed_loads",
+    "Tokens a second by the load of the request's minute, where the trace has elapsed times; no rows where it has not.",
+    (
+        service(),
+        model(),
+        LOAD_OF,
+        whole("part", "1", "which fifth of the requests, from the least load", 1),
+        whole("load_low", "requests", "smallest number of requests in the minute", 1),
+        whole("load_high", "requests", "largest", 1),
+        whole("requests", "requests", "answered requests with an elapsed time above 0", 1),
+        real("tokens_per_s_q1", "1/s", "lower quartile of response tokens / elapsed time", 0),
+        real("tokens_per_s", "1/s", "median", 0),
+        real("tokens_per_s_q3", "1/s", "upper quartile", 0),
+        real("elapsed_s", "s", "median time from request to answer", 0),
+    ),
+    key=("service", "model", "load_of", "part"),
+)
 DAILY_FAILURES = Contract(
     "daily_failures",
     "Failure rate of each day with at least one request (the spread in Fig. 14).",
@@ -635,6 +691,8 @@ DAILY_FAILURES = Contract(
         whole("requests", "requests", "all requests", 1),
         whole("failed", "requests", "those that failed"),
         real("rate", "1", "failed / requests", 0, maximum=1),
+        real("low", "1", "lower end of the 95 % Wilson interval, as if requests failed independently", 0, maximum=1),
+        real("high", "1", "upper end", 0, maximum=1),
     ),
     key=("day", "service", "model"),
 )

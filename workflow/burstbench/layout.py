@@ -16,7 +16,8 @@ CHARACTERISE = {
     "bursts": ("doublings", "burst_ratios"),
     "gamma": ("gamma_windows", "gamma_profile", "gamma_summary", "gamma_counts", "gamma_families"),
     "lengths": ("length_counts", "length_fits", "length_tests", "response_by_request", "response_bins"),
-    "failures": ("failures", "daily_failures"),
+    "failures": ("failures", "daily_failures", "failure_loads"),
+    "sessions": ("sessions", "speed_loads"),
 }
 LENGTH_TABLES = CHARACTERISE["lengths"]
 PUBLISHED = {

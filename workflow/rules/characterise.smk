@@ -136,6 +136,7 @@ rule characterise_failures:
     output:
         failures=f"{root}/characterise/failures.parquet",
         daily_failures=f"{root}/characterise/daily_failures.parquet",
+        failure_loads=f"{root}/characterise/failure_loads.parquet",
     log:
         f"{root}/logs/characterise/failures.log",
     benchmark:
@@ -154,4 +155,32 @@ rule characterise_failures:
         "burstbench characterise failures --settings {params.settings:q} --trace {input.trace}"
         " --failures {output.failures}"
         " --daily-failures {output.daily_failures}"
+        " --failure-loads {output.failure_loads}"
+        " 2> {log}"
+
+
+rule characterise_sessions:
+    input:
+        trace=layout.trace,
+    output:
+        sessions=f"{root}/characterise/sessions.parquet",
+        speed_loads=f"{root}/characterise/speed_loads.parquet",
+    log:
+        f"{root}/logs/characterise/sessions.log",
+    benchmark:
+        f"{root}/benchmarks/characterise/sessions.tsv"
+    conda:
+        "../../envs/runtime.yaml"
+    resources:
+        mem_mb=3000,
+        runtime=20,
+    params:
+        settings=as_json(layout.calendar),
+        code=code("characterise.sessions"),
+    message:
+        "Measure turns, think time and speed"
+    shell:
+        "burstbench characterise sessions --settings {params.settings:q} --trace {input.trace}"
+        " --sessions {output.sessions}"
+        " --speed-loads {output.speed_loads}"
         " 2> {log}"

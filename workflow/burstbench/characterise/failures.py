@@ -1,15 +1,18 @@
 """`burstbench characterise failures`: failure rates by service and model, cells and pools side by side (Fig. 14)."""
 
 import argparse
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import pyarrow as pa
 
 from burstbench.characterise.cells import DAY_S, Calendar, Cells, read_cells
+from burstbench.characterise.loads import MINUTE_S, load_bins, loads
 from burstbench.cli import add_settings
-from burstbench.contracts import DAILY_FAILURES, FAILURES
+from burstbench.contracts import DAILY_FAILURES, FAILURE_LOADS, FAILURES
 from burstbench.stats.intervals import wilson
 
 
@@ -58,6 +61,7 @@ def daily_table(requests: np.ndarray, failed: np.ndarray, cells: Cells) -> dict[
     """
     day, cell = np.nonzero(requests.T)
     labels = cells.labels
+    low, high = wilson(failed[cell, day], requests[cell, day])
     return {
         "day": day + 1,
         "service": [labels[number][0] for number in cell],
@@ -65,17 +69,47 @@ def daily_table(requests: np.ndarray, failed: np.ndarray, cells: Cells) -> dict[
         "requests": requests[cell, day],
         "failed": failed[cell, day],
         "rate": failed[cell, day] / requests[cell, day],
+        "low": low,
+        "high": high,
     }
 
 
-def count_failures(trace: Path, settings: dict[str, Any], failures: Path, daily: Path) -> None:
-    """Write both tables.
+def load_rows(cells: Cells) -> Iterator[dict[str, Any]]:
+    """Rows of failure_loads: every cell and pool with requests, against its own load and that of the whole trace."""
+    all_minutes = (cells.time_s // MINUTE_S).astype(np.int64)
+    failed = cells.column("failed")
+    for service, model, members in cells.groups():
+        rows = np.flatnonzero(np.isin(cells.cell, members))
+        minute = all_minutes[rows]
+        for load_of, others in (("own", minute), ("all", all_minutes)):
+            for part, found in enumerate(load_bins(minute, loads(minute, others)), 1):
+                hits, n = int(failed[rows[found.rows]].sum()), len(found.rows)
+                low, high = wilson(hits, n)
+                yield {
+                    "service": service,
+                    "model": model,
+                    "load_of": load_of,
+                    "part": part,
+                    "load_low": found.low,
+                    "load_high": found.high,
+                    "minutes": found.minutes,
+                    "requests": n,
+                    "failed": hits,
+                    "rate": hits / n,
+                    "low": low,
+                    "high": high,
+                }
+
+
+def count_failures(trace: Path, settings: dict[str, Any], failures: Path, daily: Path, failure_loads: Path) -> None:
+    """Write the three tables.
 
     Args:
         trace: trace.parquet, with at least one request.
         settings: `start` (ISO date of day 1), `days`.
         failures: failures.parquet.
         daily: daily_failures.parquet.
+        failure_loads: failure_loads.parquet.
 
     Raises:
         UserError: the trace breaks its contract or leaves the calendar.
@@ -85,16 +119,17 @@ def count_failures(trace: Path, settings: dict[str, Any], failures: Path, daily:
     requests, failed = by_day(cells, calendar.days)
     FAILURES.write(rate_table(requests.sum(axis=1), failed.sum(axis=1), cells), failures)
     DAILY_FAILURES.write(daily_table(requests, failed, cells), daily)
+    FAILURE_LOADS.write(pa.Table.from_pylist(list(load_rows(cells)), schema=FAILURE_LOADS.schema), failure_loads)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Options of the verb."""
     add_settings(parser)
     parser.add_argument("--trace", type=Path, required=True, help="trace.parquet")
-    for name in ("failures", "daily-failures"):
+    for name in ("failures", "daily-failures", "failure-loads"):
         parser.add_argument(f"--{name}", type=Path, required=True, help="table to write")
 
 
 def run(args: argparse.Namespace) -> None:
     """Run the verb."""
-    count_failures(args.trace, args.settings, args.failures, args.daily_failures)
+    count_failures(args.trace, args.settings, args.failures, args.daily_failures, args.failure_loads)
