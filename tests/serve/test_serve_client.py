@@ -1,10 +1,13 @@
 """The load client against a real server that misbehaves: every planned request ends in exactly one outcome."""
 
 import gc
+import json
 import logging
 import os
 import signal
 import socket
+import subprocess
+import sys
 import threading
 import time
 import warnings
@@ -276,6 +279,36 @@ def test_split_over_processes_is_the_same_plan(server):
         mine = slice(records.chunk_offsets[k], records.chunk_offsets[k + 1])
         assert records.chunk_tokens[mine].tolist() == [1, 2, 3]
         assert records.chunk_ns[mine][0] == records.first_token_ns[k]
+
+
+def test_out_of_sockets_is_told_apart(server):
+    with subprocess.Popen(
+        [sys.executable, "-c", _FEW_SOCKETS, server.url("all-slow")], stdout=subprocess.PIPE
+    ) as child:
+        said = json.loads(child.communicate()[0])
+    assert said["ok"] + said["connection"] == 60
+    assert said["connection"] == said["starved"] > 0
+
+
+_FEW_SOCKETS = f"""
+import json, resource, sys
+sys.path.insert(0, {os.path.dirname(__file__)!r})
+from burstbench.serve.client import Options, Target, run_plan
+from serve_plans import plan, prompt
+resource.setrlimit(resource.RLIMIT_NOFILE, (40, 40))
+found = run_plan(plan([0.1] * 60), prompt, Target(sys.argv[1], "m"), Options(run_id="t", total_s=20))
+count = {{name: int((found.outcome == name).sum()) for name in ("ok", "connection")}}
+count["starved"] = sum(message.startswith("the client is out of sockets") for message in found.message)
+print(json.dumps(count))
+"""
+
+
+def test_an_error_of_the_report_leaves_no_task(server):
+    def progress(state):
+        raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        run_plan(plan([0.0, 100.0]), prompt, Target(server.url("hang"), "m"), OPTIONS, progress=progress)
 
 
 def die(prompt_id, n):

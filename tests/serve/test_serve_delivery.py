@@ -86,7 +86,13 @@ def test_prompts_that_the_server_counts_otherwise():
     found = prove(records([0, 10, 20], [0, 10, 20], prompt_tokens=[4, 5, -1]))
     assert failed(found) == ["prompt_tokens"]
     assert (found["prompts_counted_by_server"], found["prompts_of_planned_length"]) == (2, 1)
-    assert "request_id 1: planned 4 tokens, the server counted 5" in found["checks"][2]["reason"]
+    assert "request_id 1: planned 4 tokens, the server counted 5" in found["checks"][-1]["reason"]
+
+
+def test_failures_of_the_client_itself_fail_the_run():
+    few = records([0, 10], [0, None], ["ok", "connection"])
+    few.message[1] = "the client is out of sockets: OSError: too many open files"
+    assert failed(prove(few)) == ["client_sockets"]
 
 
 def test_a_request_without_an_outcome_is_found():

@@ -76,7 +76,7 @@ def test_a_cell_is_run_and_written(server, cell, tmp_path, monkeypatch):
     assert "steps.parquet is empty" in run["statement"]
     assert run["server_metrics"]["available"]
     assert run["server_metrics"]["vllm:num_requests_running"] == {"mean": 4.0, "max": 4.0}
-    assert [check["passed"] for check in run["delivery"]["checks"]] == [True] * 3
+    assert [check["passed"] for check in run["delivery"]["checks"]] == [True] * 4
     assert "secret" not in (tmp_path / "run.json").read_text()
     assert server.bodies["warmup-llama-2-7b-chat_a800_s1-1"]["prompt"] == [10, 11, 12, 13, 14]
     assert "Authorization: Bearer secret" in server.heads["warmup-llama-2-7b-chat_a800_s1-0"]

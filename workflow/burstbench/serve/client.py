@@ -10,9 +10,11 @@ left out: it would build the message at the deadline, and costs more time than a
 """
 
 import asyncio
+import errno
 import gc
 import json
 import re
+import resource
 import signal
 import sys
 import threading
@@ -21,6 +23,7 @@ from array import array
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, fields
+from functools import cached_property
 from typing import Any
 
 import aiohttp
@@ -45,6 +48,7 @@ KEEP_IDLE_S = 2.0
 ENCODED_AHEAD_BYTES = 256 << 20  # messages encoded before the run; those beyond are encoded `lead_s` ahead
 READ_BYTES = 1 << 20  # buffered of an answer before reading pauses
 MESSAGE_CHARACTERS = 300
+OUT_OF_SOCKETS = "the client is out of sockets"  # begins the message of a failure that is not the server's
 _FIRST_WAIT_S = 5.0  # for the first connection, before the run
 _TICK_S = 0.1
 _PREPARED_AT_ONCE = 2
@@ -389,6 +393,9 @@ def _run_part(
         stop: whether to stop.
         progress: as `run_plan`.
     """
+    # Each request in flight holds a socket, and nothing may hold a request back: as many as the system allows.
+    most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
     loop = uvloop.new_event_loop()
     try:
         client = _Client(part, prompt, target, options, loop)
@@ -397,6 +404,14 @@ def _run_part(
         loop.run_until_complete(loop.shutdown_asyncgens())
         loop.run_until_complete(loop.shutdown_default_executor())
         loop.close()
+
+
+class _Route(aiohttp.ClientRequest):
+    """Says only where to connect to; the same for all requests, so its key is made once."""
+
+    @cached_property
+    def connection_key(self) -> Any:
+        return super().connection_key
 
 
 class _Client:
@@ -447,9 +462,8 @@ class _Client:
         self.connector = aiohttp.TCPConnector(
             limit=0, ttl_dns_cache=None, keepalive_timeout=KEEP_IDLE_S, enable_cleanup_closed=False
         )
-        # Only names the connection's key: where to connect to.
-        self.route = aiohttp.ClientRequest("POST", self.messages.url, loop=self.loop)
-        timer = Timer(self.loop, self._timer)
+        self.route = _Route("POST", self.messages.url, loop=self.loop)
+        timer = self.timer = Timer(self.loop, self._timer)
         aborted = False
         try:
             await self._first_connection()
@@ -459,7 +473,6 @@ class _Client:
             ready = time.monotonic_ns() + max(self.lead - first, 0) + 20_000_000
             self.t0 = await self.loop.run_in_executor(None, start, ready)
             cpu = time.thread_time()
-            self.timer = timer
             self._arm()
             tick = 0
             while self.ended < len(self.part):
@@ -477,6 +490,8 @@ class _Client:
             if progress:
                 progress(self._state())
         finally:
+            if self.ended < len(self.part):  # an error, for example of `progress`
+                await self._abort()
             timer.close()
             gc.unfreeze()
             await self.connector.close()
@@ -574,6 +589,8 @@ class _Client:
         except (aiohttp.ClientError, aiohttp.http_exceptions.HttpProcessingError, OSError, TimeoutError) as error:
             bad = isinstance(error, aiohttp.http_exceptions.HttpProcessingError)
             outcome, message = "malformed" if bad else "connection", f"{type(error).__name__}: {error}"
+            if getattr(error, "errno", None) in {errno.EMFILE, errno.ENFILE, errno.EADDRNOTAVAIL}:
+                message = f"{OUT_OF_SOCKETS}: {message}"
         finally:
             if exchange.connection is not None:
                 exchange.connection.close()
@@ -729,7 +746,7 @@ class _Client:
 
     async def _abort(self) -> None:
         """End all that has not ended."""
-        self.timer.off()
+        self.timer.off()  # nothing more is due
         self.due = self.prepared = len(self.intended)
         running = [exchange.task for exchange in self.started.values() if exchange.task]
         for exchange in self.started.values():

@@ -13,10 +13,12 @@ from numpy.typing import NDArray
 
 from burstbench.contracts import OUTCOMES
 from burstbench.errors import UserError
+from burstbench.serve import client
 from burstbench.serve.client import ClientRecords, Options
 
 Int = NDArray[np.int64]
 
+_STARVED = client.OUT_OF_SOCKETS
 MESSAGES = 20  # most frequent messages of failures in a record
 
 
@@ -81,6 +83,7 @@ def proof(records: ClientRecords, options: Options, planned_prompt_tokens: Int) 
     counted = records.prompt_tokens >= 0
     exact = counted & (records.prompt_tokens == planned_prompt_tokens)
     wrong = np.flatnonzero(counted & ~exact)
+    starved = sum(_STARVED in message for message in records.message)
     limit = options.lag_limit_s
     outcomes = {name: int((records.outcome == name).sum()) for name in OUTCOMES}
     checks = [
@@ -95,6 +98,12 @@ def proof(records: ClientRecords, options: Options, planned_prompt_tokens: Int) 
             "reason": "nothing was sent"
             if p99 is None
             else f"99th percentile of sent - intended {1000 * p99:.3f} ms, limit {1000 * limit:g} ms (lag_limit_s)",
+        },
+        {
+            "name": "client_sockets",
+            "passed": not starved,
+            "reason": f"{starved} requests failed since this machine has no more sockets for the client (ulimit -n, "
+            "net.ipv4.ip_local_port_range): that is not the server's failure",
         },
         {
             "name": "prompt_tokens",
