@@ -9,7 +9,7 @@ from burstbench.serve.gpus import Model
 EOS = 2
 # With random weights every token is about as likely as any other. So many of the vocabulary end an answer that answers
 # have about this many tokens on average, geometrically distributed, where max_tokens does not cut them.
-MEAN_RESPONSE_TOKENS = 32
+MEAN_RESPONSE_TOKENS = 16
 
 
 def config(model: Model) -> dict[str, Any]:
