@@ -55,3 +55,4 @@ rule all:
         f"{root}/paper.pdf",
         f"{root}/report.html",
         f"{root}/scorecard.md",
+        [f"{root}/metrics/{name}/summary.parquet" for name in config["experiments"]],

@@ -485,3 +485,20 @@ def test_a_trace_with_other_models_is_drawn(tables: dict, tmp_path: Path) -> Non
     contracts.DAILY_COUNTS.write(table, path)
     draw_figure("fig01", {"daily_counts": path}, factory.FACTS, factory.LOOK, factory.MATPLOTLIBRC, tmp_path / "fig01")
     assert {row["model"] for row in read_csv(tmp_path / "fig01.csv")} == {"code", "chat"}
+
+
+def test_a_trace_too_sparse_for_any_fit_is_drawn_as_such(tables: dict[str, Path], tmp_path: Path) -> None:
+    profile = pyarrow_rows(tables["gamma_profile"])
+    fits = [name for name in profile if name.startswith(("alpha", "beta"))]
+    sparse = tmp_path / "gamma_profile.parquet"
+    contracts.GAMMA_PROFILE.write(
+        profile | {"windows": [0] * len(profile["windows"])} | {name: [None] * len(profile[name]) for name in fits},
+        sparse,
+    )
+    files = draw("fig06", tables | {"gamma_profile": sparse}, tmp_path)
+    assert list(csv.DictReader(files["csv"].open())) == []
+    assert "0 fitted windows" in json.loads(files["json"].read_text())["caption"]
+
+
+def pyarrow_rows(path: Path) -> dict[str, list]:
+    return pq.read_table(path).to_pydict()

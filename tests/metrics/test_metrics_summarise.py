@@ -82,11 +82,25 @@ def test_an_interval_does_not_depend_on_the_rows_beside_it():
     assert alone[1][0] == beside[1][0]
 
 
-def test_seeds_with_different_parts_are_refused():
+def three_rows(values=(1.0, 1.0, 1.0)):
     base = {"experiment": ["e"] * 3, "model": ["m"] * 3, "gpu": ["g"] * 3, "metric": ["x"] * 3, "unit": ["s"] * 3}
-    base |= {name: [1.0] * 3 for name in ("alpha", "beta", "theta", "value")}
-    with pytest.raises(UserError, match="seed 2 has no phase 'variation' with step 1"):
-        over_seeds(base | {"phase": ["variation"] * 3, "step": [0, 1, 0], "seed": [1, 1, 2]}, 10, 1)
+    return base | {name: [1.0] * 3 for name in ("alpha", "beta", "theta")} | {"value": list(values)}
+
+
+def test_a_seed_without_a_phase_is_refused():
+    with pytest.raises(UserError, match="seed 2 has no phase 'variation'"):
+        over_seeds(
+            three_rows() | {"phase": ["warmup", "variation", "warmup"], "step": [-1] * 3, "seed": [1, 1, 2]}, 10, 1
+        )
+
+
+def test_a_step_without_requests_in_one_seed_counts_the_others():
+    rows = three_rows((1.0, 5.0, 3.0)) | {"phase": ["mirrored"] * 3, "step": [0, 1, 0], "seed": [1, 1, 2]}
+    found = over_seeds(rows, 10, 1)
+    assert found["step"] == [0, 1]
+    assert found["mean"] == [2.0, 5.0]
+    assert found["seeds"] == [2, 1]
+    assert found["low"][1] is None
 
 
 def test_planned_parameters_are_averaged_over_the_part(tmp_path):

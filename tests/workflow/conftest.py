@@ -24,7 +24,7 @@ class Repository:
 
     def snakemake(self, *args: str, check: bool = True) -> str:
         """Run Snakemake and return what it printed."""
-        command = [sys.executable, "-m", "snakemake", "--configfile", "small.yaml", *args]
+        command = [sys.executable, "-m", "snakemake", *args, "--configfile", "small.yaml"]
         done = subprocess.run(
             command, cwd=self.folder, env=environment(), text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
         )
@@ -67,7 +67,7 @@ def copy_of_the_repository(folder: Path) -> Repository:
 def finished(tmp_path_factory) -> Repository:
     """The small study, finished. Tests may change the copy but must put it back."""
     for name in ("sharegpt_subset", "tokenizer_mistral_v1"):
-        rule = [sys.executable, "-m", "snakemake", "--quiet", "all", f"fetch_{name}"]
+        rule = [sys.executable, "-m", "snakemake", f"fetch_{name}", "--quiet", "all"]
         subprocess.run(rule, cwd=ROOT, check=True, env=os.environ | {"PYTHONPATH": "workflow"})
     repository = copy_of_the_repository(tmp_path_factory.mktemp("study"))
     repository.snakemake()

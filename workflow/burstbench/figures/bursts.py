@@ -263,10 +263,16 @@ def fig06(inputs: Inputs, style: Style) -> Drawn:
         )
         panel.fill_between(x, low, high, color=look.colour, alpha=0.22, linewidth=0)
         panel.plot(x, middle, color=look.colour, marker=look.marker, markersize=1.8, linewidth=0.9)
-        if stem != "alpha":
-            looks.log_axis(panel, *((float(q1.min()), float(q3.max())) if len(q1) else (1.0, 10.0)))
+        if not len(q1):
+            panel.text(
+                0.5, 0.5, "no window has\nenough gaps for a fit", transform=panel.transAxes, ha="center", va="center"
+            )
+            panel.set_xticks([])
+            panel.set_yticks([])
+        elif stem != "alpha":
+            looks.log_axis(panel, float(q1.min()), float(q3.max()))
         else:
-            panel.set_ylim(0, max(float(np.nanmax(q3)) * 1.08, 1.15) if len(q3) else 1.15)
+            panel.set_ylim(0, max(float(np.nanmax(q3)) * 1.08, 1.15))
             panel.axhline(1, color="#000000", linewidth=0.6, linestyle=":")
             panel.annotate(
                 "Poisson (α = 1)",
@@ -312,10 +318,10 @@ def fig06(inputs: Inputs, style: Style) -> Drawn:
             Patch(facecolor=look.colour, alpha=0.22, label="quartiles over workdays"),
         ],
     )
-    width = float(rows["width_s"][0]) / 60 if size(rows) else float("nan")
+    of = f" of {float(rows['width_s'][0]) / 60:g} minutes" if size(rows) else ""
     text = caption(
-        f"Shape α and scale β of Gamma fits to the gaps between {GAMMA_MODEL} {GAMMA_SERVICE} requests in windows of "
-        f"{width:g} minutes: median and quartiles over the workdays, by time of day. The mean gap is α × scale; the "
+        f"Shape α and scale β of Gamma fits to the gaps between {GAMMA_MODEL} {GAMMA_SERVICE} requests in windows"
+        f"{of}: median and quartiles over the workdays, by time of day. The mean gap is α × scale; the "
         "paper draws β without saying which of the two readings it is",
         inputs.facts,
         ("trace",),

@@ -158,8 +158,11 @@ def over_seeds(cells: Mapping[str, Sequence[Any]], resamples: int, seed: int) ->
     Returns:
         The columns of SUMMARY, in the order of the cells.
 
+    A step that lasts a time (a mirrored window, say) may hold no request in some seed: it is averaged over the others,
+    and `seeds` says how many they are.
+
     Raises:
-        UserError: the seeds of one cell have different parts.
+        UserError: a seed lacks a whole phase that another has.
     """
     keys = ("experiment", "model", "gpu", "phase", "step", "metric")
     rows: dict[tuple[Any, ...], list[int]] = {}
@@ -170,8 +173,8 @@ def over_seeds(cells: Mapping[str, Sequence[Any]], resamples: int, seed: int) ->
         repeats[key[:3]].update(cells["seed"][row] for row in found)
     for key, found in rows.items():
         missing = repeats[key[:3]] - {cells["seed"][row] for row in found}
-        if missing:
-            raise UserError(f"{' '.join(key[:3])}: seed {min(missing)} has no phase {key[3]!r} with step {key[4]}")
+        if missing and key[4] == -1:
+            raise UserError(f"{' '.join(key[:3])}: seed {min(missing)} has no phase {key[3]!r}")
     columns: Columns = {name: [key[index] for key in rows] for index, name in enumerate(keys)}
     firsts = [found[0] for found in rows.values()]
     columns["unit"] = [cells["unit"][row] for row in firsts]
