@@ -280,6 +280,8 @@ class Reference:
         while core.scheduler.has_requests():
             core.step_fn()
         assert pool_of.get_num_free_blocks() == self.limits.blocks
+        # Nor may it find prompts of this case again.
+        assert core.scheduler.reset_prefix_cache()
         return scheduler.Run(
             first_scheduled, first_token, done, produced, preemptions, outcomes, np.array(steps).reshape(-1, 8)
         )

@@ -33,7 +33,8 @@ class Request:
 class Engine:
     """One engine with named blocks. `duration_ns(tokens, requests, contexts, chunks)` is the step-time model."""
 
-    def __init__(self, kind, blocks, max_requests, max_tokens, duration_ns, timeout, limit):
+    def __init__(self, kind, blocks, max_requests, max_tokens, duration_ns, timeout, limit, caching=False):
+        self.caching, self.content = caching, {}  # block: (request, which of its blocks)
         self.kind, self.max_requests, self.max_tokens = kind, max_requests, max_tokens
         self.total, self.free = blocks, list(range(blocks))
         self.duration_ns, self.timeout, self.limit = duration_ns, timeout, limit
@@ -44,12 +45,33 @@ class Engine:
         missing = math.ceil(tokens / BLOCK) - len(request.blocks)
         if missing > len(self.free):
             return False
-        request.blocks += [self.free.pop() for _ in range(missing)]
+        taken = [self.free.pop(0) for _ in range(missing)]
+        for block in taken:
+            self.content.pop(block, None)
+        request.blocks += taken
         return True
 
-    def release(self, request):
-        self.free += request.blocks
+    def release(self, request, computing=0):
+        """Full blocks go to the end of the queue, the last one first; what is in none comes first."""
+        full = (request.computed + computing) // BLOCK if self.caching else 0
+        for place, block in reversed(list(enumerate(request.blocks))):
+            if place < full:
+                self.content[block] = (request.number, place)
+                self.free.append(block)
+            else:
+                self.free.insert(0, block)
         request.blocks = []
+
+    def find(self, request):
+        """Take back what a waiting request once computed, as far as its prefix is whole."""
+        places = {content: block for block, content in self.content.items()}
+        while (block := places.get((request.number, len(request.blocks)))) is not None:
+            if BLOCK * (len(request.blocks) + 1) >= request.tokens:
+                break
+            self.free.remove(block)
+            del self.content[block]
+            request.blocks.append(block)
+        request.computed = BLOCK * len(request.blocks)
 
     def preempt(self):
         victim = self.running.pop()
@@ -78,8 +100,9 @@ class Engine:
             request = self.waiting[0]
             if math.ceil(request.tokens / BLOCK) > len(self.free):
                 break
-            tokens = min(request.tokens, budget)
-            assert self.grow(request, tokens)
+            self.find(request)
+            tokens = min(request.tokens - request.computed, budget)
+            assert self.grow(request, request.computed + tokens)
             self.running.append(self.waiting.popleft())
             request.status = "running"
             scheduled.append((request, tokens))
@@ -123,9 +146,9 @@ class Engine:
         padded = next((size for size in GRAPHS if size >= count), count)
         return [(request, 1) for request in kept], preempted, padded
 
-    def give_up(self, request):
+    def give_up(self, request, computing=0):
         request.status, request.outcome, request.done = "ended", "timeout", request.arrival + self.limit
-        self.release(request)
+        self.release(request, computing)
         if request in self.running:
             self.running.remove(request)
         else:
@@ -166,7 +189,9 @@ class Engine:
                 self.waiting.append(coming.popleft())
             for request in [*self.waiting, *self.running]:
                 if self.timeout == "total" and now > request.arrival + self.limit:
-                    self.give_up(request)
+                    self.give_up(
+                        request, dict((other.number, tokens) for other, tokens in scheduled).get(request.number, 0)
+                    )
             for request, tokens in scheduled:
                 if request.status == "ended":
                     continue

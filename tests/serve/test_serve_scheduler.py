@@ -230,6 +230,24 @@ def test_total_timeout_reaches_requests_that_wait_and_frees_blocks_of_those_that
     assert in_ms(run.done_ns) == [10, 11]
 
 
+def test_a_preempted_request_finds_its_blocks_again_with_prefix_caching():
+    # As in the preemption above. Of the two blocks that the second gives back, the first request needs one.
+    arrival, prompt, response = np.array([0, 0]), np.array([31, 32]), np.array([3, 2])
+    run = scheduler.simulate("v1", arrival, prompt, response, Limits(5, 256, 2048), per_token(), prefix_caching=True)
+    assert run.preemptions.tolist() == [0, 0]
+    run = scheduler.simulate("v1", arrival, prompt, response, Limits(4, 256, 2048), per_token(), prefix_caching=True)
+    assert run.preemptions.tolist() == [0, 1]
+    # Its blocks were freed with the last one first, which the first request took for its 33rd token.
+    assert log(run, scheduler.START, scheduler.PREFILL, scheduler.USED) == [
+        [0, 63, 4],
+        [63, 0, 2],
+        [64, 0, 3],
+        [65, 17, 3],
+    ]
+    with pytest.raises(ValueError, match="prefix caching"):
+        scheduler.simulate("v0", arrival, prompt, response, Limits(4, 256, 2048), per_token(), prefix_caching=True)
+
+
 def test_the_engine_sleeps_until_the_next_request():
     run = simulate([(0, 2, 1), (1000, 2, 1)])
     assert log(run, scheduler.START, scheduler.DURATION) == [[0, 2], [1000, 2]]
@@ -282,7 +300,8 @@ def duration_ns(tokens, requests, contexts, chunks):
     seconds = 3e-3 + 1.7e-4 * tokens + 2e-5 * requests + 1e-3 + 1e-4 * requests
     if contexts:
         seconds += 2e-4 + 3e-6 * sum(contexts) + 5e-6 * len(contexts) + 7e-6 * max(contexts)
-    seconds += sum(1.1e-4 + 2e-8 * (n * before + n * (n + 58) / 2) for n, before in chunks)
+    if chunks:
+        seconds += 1.1e-4 + sum(2e-8 * (n * before + n * (n + 542) / 2) for n, before in chunks)
     return round(seconds * 1e9)
 
 
@@ -299,8 +318,8 @@ def random_case(rng, kind):
     return arrival, prompt, response, limits, str(timeout), int(rng.integers(1, 2_000)) * MS
 
 
-@pytest.mark.parametrize("kind", ["v1", "v0"])
-def test_every_step_is_that_of_the_reference(kind):
+@pytest.mark.parametrize(("kind", "caching"), [("v1", False), ("v1", True), ("v0", False)])
+def test_every_step_is_that_of_the_reference(kind, caching):
     entropy = np.random.SeedSequence().entropy
     rng = np.random.default_rng(entropy)
     seen = {"preemptions": 0, "timeouts": 0, "waited": 0}
@@ -308,9 +327,11 @@ def test_every_step_is_that_of_the_reference(kind):
         arrival, prompt, response, limits, timeout, limit = random_case(rng, kind)
         case = f"seed {entropy}, case {number}"
         requests = [Request(i, *map(int, row)) for i, row in enumerate(zip(arrival, prompt, response, strict=True))]
-        engine = Engine(kind, limits.blocks, limits.max_requests, limits.max_tokens, duration_ns, timeout, limit)
+        engine = Engine(
+            kind, limits.blocks, limits.max_requests, limits.max_tokens, duration_ns, timeout, limit, caching
+        )
         engine.run(requests)
-        run = scheduler.simulate(kind, arrival, prompt, response, limits, TIMES, timeout, limit)
+        run = scheduler.simulate(kind, arrival, prompt, response, limits, TIMES, timeout, limit, caching)
         wanted = np.array(engine.steps, dtype=np.int64).reshape(-1, 8)
         # Sums in another order may round to the neighbouring nanosecond; times are compared to 1 µs, decisions exactly.
         assert run.steps.shape == wanted.shape, case
@@ -406,8 +427,8 @@ def test_the_compiled_step_time_is_the_plain_one():
     times = StepTime(TIMES.linear_s, TIMES.head_s, np.array([1e-3, 1e-4, 2e-4, 3e-6, 5e-6, 7e-6, 1.68, 1.1e-4, 2e-8]))
     run = scheduler.simulate("v1", np.array([0]), np.array([300]), np.array([50]), Limits(100, 4, 256), times)
     plain = [
-        steptime.seconds(*(times.linear_s, times.head_s, times.attention), 256, 1, 0, 0, 0, 1, 256 * 314 / 2),
-        steptime.seconds(*(times.linear_s, times.head_s, times.attention), 44, 1, 0, 0, 0, 1, 44 * 256 + 44 * 102 / 2),
+        steptime.seconds(*(times.linear_s, times.head_s, times.attention), 256, 1, 0, 0, 0, 1, 256 * 798 / 2),
+        steptime.seconds(*(times.linear_s, times.head_s, times.attention), 44, 1, 0, 0, 0, 1, 44 * 256 + 44 * 586 / 2),
         *(
             steptime.seconds(*(times.linear_s, times.head_s, times.attention), 1, 1, 1, context, context, 0, 0.0)
             for context in range(301, 350)

@@ -58,12 +58,12 @@ def test_decode_attention_by_hand():
 
 
 def test_prefill_attention_by_hand():
-    # Chunks of 10 tokens after 20, and of 4 after none: pairs 200 + 340, and 124: 664. 4*3*2*664 = 15936 FLOP at 0.25
-    # TFLOP/s: 0.063744 µs, and 5 µs for each chunk; two layers.
+    # Chunks of 10 tokens after 20, of 4 after none: pairs 200 + 10*552/2, and 4*546/2: 4052. 4*3*2*4052 = 97248 FLOP
+    # at 0.25 TFLOP/s: 0.388992 µs, and 5 µs for the launch; two layers.
     work = steptime.prefill_work(10, 20) + steptime.prefill_work(4, 0)
-    assert work == 664
+    assert work == 4052
     found = step(tokens=14, requests=2, decodes=0, context_sum=0, context_max=0, chunks=2, prefill_work=work)
-    assert found == pytest.approx(2 * 10.063744 + 1510, abs=1e-5)
+    assert found == pytest.approx(2 * 5.388992 + 1510, abs=1e-5)
 
 
 def test_a_mixed_step_adds_both_and_newer_software_is_faster():

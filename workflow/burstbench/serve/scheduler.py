@@ -38,7 +38,10 @@ WATERMARK = 0.01
 _UNSEEN, _RUNS, _PREEMPTED, _ENDED = 0, 1, 2, 3
 # Counters of the queues: requests running; blocks free; first never scheduled; number arrived; height of the stack of
 # preempted requests; how many of these have not timed out; first whose total time may still run out.
-_N, _FREE, _HEAD, _ARRIVED, _HEIGHT, _STACKED, _EXPIRY = range(7)
+# The last four are of prefix caching: whether it is on; free blocks that hold nothing; first and end of the leavings.
+_N, _FREE, _HEAD, _ARRIVED, _HEIGHT, _STACKED, _EXPIRY, _CACHES, _EMPTY, _OLDEST, _NEWEST = range(11)
+# Rows of the leavings: what free blocks still hold, in the order in which they will be taken.
+_OWNER, _LEFT = 0, 1
 # What a scheduling decision sums up. _PADDED: tokens the linear kernels run over; _BATCH: requests in the batch.
 _TOKENS, _DECODES, _PADDED, _BATCH, _CONTEXT_SUM, _CONTEXT_MAX, _CHUNKS, _VICTIMS, _LONGEST = range(9)
 
@@ -105,6 +108,7 @@ def simulate(
     times: StepTime,
     timeout: str = "none",
     timeout_ns: int = 0,
+    prefix_caching: bool = False,
 ) -> Run:
     """Run every request through the simulated engine.
 
@@ -119,6 +123,8 @@ def simulate(
             one whose last token would come later than that after its arrival is; "none". Its end is noted at the
             deadline; blocks of a running one are free at the next scheduling.
         timeout_ns: the limit.
+        prefix_caching: v1 alone: a preempted request finds again those of its blocks that nobody has taken since. No
+            two requests share a prefix.
 
     Raises:
         NeverFitsError: a request can never be scheduled; names the first.
@@ -126,6 +132,8 @@ def simulate(
     """
     if scheduler not in SCHEDULERS or timeout not in TIMEOUTS:
         raise ValueError(f"no such scheduler or timeout: {scheduler!r}, {timeout!r}")
+    if prefix_caching and scheduler != "v1":
+        raise ValueError("prefix caching is v1's")
     arrival, prompt, response = (
         np.ascontiguousarray(values, dtype=np.int64) for values in (arrival_ns, prompt_tokens, response_tokens)
     )
@@ -154,6 +162,7 @@ def simulate(
             padded.astype(np.int64),
             TIMEOUTS.index(timeout),
             timeout_ns,
+            prefix_caching,
             times.linear_s,
             times.head_s,
             times.attention,
@@ -188,14 +197,62 @@ _prefill_work = numba.njit(steptime.prefill_work)
 
 
 @numba.njit
+def _take(count: Ints, leavings: Ints, blocks: int) -> None:
+    """Take free blocks: empty ones first, then the oldest leavings, the end of each request's prefix first."""
+    count[_FREE] -= blocks
+    if not count[_CACHES]:
+        return
+    empty = min(blocks, count[_EMPTY])
+    count[_EMPTY] -= empty
+    blocks -= empty
+    while blocks > 0:
+        oldest = count[_OLDEST]
+        taken = min(blocks, leavings[_LEFT, oldest])
+        leavings[_LEFT, oldest] -= taken
+        blocks -= taken
+        if leavings[_LEFT, oldest] == 0:
+            count[_OLDEST] += 1
+
+
+@numba.njit
+def _leave(count: Ints, leavings: Ints, place: Ints, held: Ints, computed: Ints, request: int) -> None:
+    """Free a request's blocks. With prefix caching the full ones keep what they hold until they are taken."""
+    blocks = held[request]
+    held[request] = 0
+    count[_FREE] += blocks
+    if not count[_CACHES]:
+        return
+    full = min(blocks, computed[request] // BLOCK_TOKENS)
+    count[_EMPTY] += blocks - full
+    if full == 0:
+        return
+    if count[_NEWEST] == leavings.shape[1]:
+        # A leaving with something left has a block of the pool, so at least half of the places are free again.
+        kept = 0
+        for old in range(count[_OLDEST], count[_NEWEST]):
+            if leavings[_LEFT, old] > 0:
+                leavings[_OWNER, kept] = leavings[_OWNER, old]
+                leavings[_LEFT, kept] = leavings[_LEFT, old]
+                place[leavings[_OWNER, kept]] = kept
+                kept += 1
+        count[_OLDEST] = 0
+        count[_NEWEST] = kept
+    newest = count[_NEWEST]
+    leavings[_OWNER, newest] = request
+    leavings[_LEFT, newest] = full
+    place[request] = newest
+    count[_NEWEST] += 1
+
+
+@numba.njit
 def _preempt(
-    count: Ints, run: Ints, stack: Ints, state: Ints, computed: Ints, held: Ints, prefilling: Ints, preemptions: Ints
-) -> int:
+    count: Ints, run: Ints, stack: Ints, state: Ints, computed: Ints, held: Ints, prefilling: Ints, preemptions: Ints,
+    leavings: Ints, place: Ints,
+) -> int:  # fmt: skip
     """Take the last running request's blocks and put it in front of the waiting ones; it will be recomputed."""
     count[_N] -= 1
     victim = run[count[_N]]
-    count[_FREE] += held[victim]
-    held[victim] = 0
+    _leave(count, leavings, place, held, computed, victim)
     computed[victim] = 0
     prefilling[victim] = 1
     preemptions[victim] += 1
@@ -237,7 +294,7 @@ def _admit(now: int, count: Ints, run: Ints, state: Ints, first_scheduled: Ints,
 def _schedule_v1(
     now: int, max_requests: int, max_tokens: int, count: Ints, batch: Ints, run: Ints, stack: Ints, state: Ints,
     computed: Ints, held: Ints, chunk: Ints, prefilling: Ints, preemptions: Ints, prompt: Ints, produced: Ints,
-    first_scheduled: Ints,
+    first_scheduled: Ints, leavings: Ints, place: Ints,
 ) -> float:  # fmt: skip
     """Today: every running request first, then waiting ones, in one budget of tokens; prompts in chunks.
 
@@ -245,10 +302,10 @@ def _schedule_v1(
     """
     budget = max_tokens
     work = 0.0
-    place = 0
-    while place < count[_N] and budget > 0:
-        request = run[place]
-        place += 1
+    position = 0
+    while position < count[_N] and budget > 0:
+        request = run[position]
+        position += 1
         context = computed[request]
         tokens = 1
         if prefilling[request]:
@@ -256,14 +313,14 @@ def _schedule_v1(
         needed = (context + tokens + BLOCK_TOKENS - 1) // BLOCK_TOKENS - held[request]
         itself = False
         while needed > count[_FREE] and not itself:
-            victim = _preempt(count, run, stack, state, computed, held, prefilling, preemptions)
+            victim = _preempt(count, run, stack, state, computed, held, prefilling, preemptions, leavings, place)
             batch[_VICTIMS] += 1
             itself = victim == request
         if itself:
             break
         if needed > 0:
             held[request] += needed
-            count[_FREE] -= needed
+            _take(count, leavings, needed)
         chunk[request] = tokens
         budget -= tokens
         batch[_BATCH] += 1
@@ -284,16 +341,26 @@ def _schedule_v1(
         # The whole prompt must fit although only a chunk of it may be computed (and held) now.
         if (whole + BLOCK_TOKENS - 1) // BLOCK_TOKENS > count[_FREE]:
             break
-        tokens = min(whole, budget)
+        context = 0
+        where = place[request]
+        if where >= count[_OLDEST] and where < count[_NEWEST] and leavings[_OWNER, where] == request:
+            # Its leavings are the start of its prefix, and never all of it: its last token was not computed.
+            held[request] = leavings[_LEFT, where]
+            leavings[_LEFT, where] = 0
+            count[_FREE] -= held[request]
+            context = held[request] * BLOCK_TOKENS
+            computed[request] = context
+        tokens = min(whole - context, budget)
         _admit(now, count, run, state, first_scheduled, request)
-        held[request] = (tokens + BLOCK_TOKENS - 1) // BLOCK_TOKENS
-        count[_FREE] -= held[request]
+        more = (context + tokens + BLOCK_TOKENS - 1) // BLOCK_TOKENS - held[request]
+        held[request] += more
+        _take(count, leavings, more)
         chunk[request] = tokens
         budget -= tokens
         batch[_BATCH] += 1
         batch[_CHUNKS] += 1
         batch[_TOKENS] += tokens
-        work += _prefill_work(tokens, 0)
+        work += _prefill_work(tokens, context)
     batch[_PADDED] = batch[_TOKENS] + batch[_DECODES]
     return work
 
@@ -302,7 +369,7 @@ def _schedule_v1(
 def _schedule_v0(
     now: int, max_requests: int, max_tokens: int, watermark: int, max_paddings: int, padded: Ints, count: Ints,
     batch: Ints, run: Ints, stack: Ints, state: Ints, computed: Ints, held: Ints, chunk: Ints, prefilling: Ints,
-    preemptions: Ints, prompt: Ints, produced: Ints, first_scheduled: Ints,
+    preemptions: Ints, prompt: Ints, produced: Ints, first_scheduled: Ints, leavings: Ints, place: Ints,
 ) -> float:  # fmt: skip
     """Early 2024: whole prompts only, whenever one fits; else every running request decodes.
 
@@ -334,14 +401,14 @@ def _schedule_v0(
         work += _prefill_work(tokens, 0)
     if batch[_BATCH] > 0:
         return work
-    place = 0
-    while place < count[_N]:
-        request = run[place]
-        place += 1
+    position = 0
+    while position < count[_N]:
+        request = run[position]
+        position += 1
         itself = False
         # One block must be free even where the request still has room in its last one.
         while count[_FREE] < 1 and not itself:
-            victim = _preempt(count, run, stack, state, computed, held, prefilling, preemptions)
+            victim = _preempt(count, run, stack, state, computed, held, prefilling, preemptions, leavings, place)
             batch[_VICTIMS] += 1
             itself = victim == request
         if itself:
@@ -361,8 +428,9 @@ def _schedule_v0(
 
 @numba.njit
 def _expire(
-    now: int, limit: int, count: Ints, run: Ints, state: Ints, held: Ints, arrival: Ints, done: Ints, outcomes: Ints
-) -> None:
+    now: int, limit: int, count: Ints, run: Ints, state: Ints, held: Ints, arrival: Ints, done: Ints, outcomes: Ints,
+    computed: Ints, chunk: Ints, leavings: Ints, place: Ints,
+) -> None:  # fmt: skip
     """Give up every request whose total time ran out at `now` or before. Deadlines are in order of arrival."""
     while count[_EXPIRY] < count[_ARRIVED] and arrival[count[_EXPIRY]] + limit <= now:
         request = count[_EXPIRY]
@@ -370,14 +438,15 @@ def _expire(
         if state[request] == _ENDED:
             continue
         if state[request] == _RUNS:
-            place = 0
-            while run[place] != request:
-                place += 1
+            position = 0
+            while run[position] != request:
+                position += 1
             count[_N] -= 1
-            for later in range(place, count[_N]):
+            for later in range(position, count[_N]):
                 run[later] = run[later + 1]
-            count[_FREE] += held[request]
-            held[request] = 0
+            # What the present step computes for it is in its blocks, too.
+            computed[request] += chunk[request]
+            _leave(count, leavings, place, held, computed, request)
         elif state[request] == _PREEMPTED:
             count[_STACKED] -= 1
         else:
@@ -389,8 +458,8 @@ def _expire(
 
 def _simulate(
     is_v1: bool, arrival: Ints, prompt: Ints, response: Ints, blocks: int, max_requests: int, max_tokens: int,
-    watermark: int, max_paddings: int, padded: Ints, timeout: int, limit: int, linear_s: Any, head_s: Any,
-    attention: Any,
+    watermark: int, max_paddings: int, padded: Ints, timeout: int, limit: int, caches: bool,
+    linear_s: Any, head_s: Any, attention: Any,
 ) -> Any:  # fmt: skip
     """The event loop; see `simulate`."""
     requests = arrival.size
@@ -407,8 +476,12 @@ def _simulate(
     prefilling = np.ones(requests, np.int64)
     run = np.zeros(max_requests + 1, np.int64)
     stack = np.zeros(requests + 1, np.int64)
-    count = np.zeros(7, np.int64)
+    count = np.zeros(11, np.int64)
     count[_FREE] = blocks
+    count[_EMPTY] = blocks
+    count[_CACHES] = caches
+    leavings = np.zeros((2, 2 * blocks + 2 if caches else 0), np.int64)
+    place = np.full(requests, -1, np.int64)
     batch = np.zeros(9, np.int64)
     log = np.empty((1024, 8), np.int64)
     steps = 0
@@ -424,7 +497,7 @@ def _simulate(
                 outcomes[request] = 1
                 count[_HEAD] += 1
         elif timeout == 2:
-            _expire(now, limit, count, run, state, held, arrival, done, outcomes)
+            _expire(now, limit, count, run, state, held, arrival, done, outcomes, computed, chunk, leavings, place)
         if count[_N] == 0 and count[_STACKED] == 0 and count[_HEAD] == count[_ARRIVED]:
             if count[_ARRIVED] == requests:
                 break
@@ -435,12 +508,12 @@ def _simulate(
         if is_v1:
             work = _schedule_v1(
                 now, max_requests, max_tokens, count, batch, run, stack, state, computed, held, chunk, prefilling,
-                preemptions, prompt, produced, first_scheduled,
+                preemptions, prompt, produced, first_scheduled, leavings, place,
             )  # fmt: skip
         else:
             work = _schedule_v0(
                 now, max_requests, max_tokens, watermark, max_paddings, padded, count, batch, run, stack, state,
-                computed, held, chunk, prefilling, preemptions, prompt, produced, first_scheduled,
+                computed, held, chunk, prefilling, preemptions, prompt, produced, first_scheduled, leavings, place,
             )  # fmt: skip
         if batch[_BATCH] == 0:
             # v0 alone: the only running request preempted itself. It is admitted at once, without a step.
@@ -469,10 +542,10 @@ def _simulate(
             # A token that comes after its request's deadline is not delivered.
             while count[_ARRIVED] < requests and arrival[count[_ARRIVED]] <= end:
                 count[_ARRIVED] += 1
-            _expire(end - 1, limit, count, run, state, held, arrival, done, outcomes)
+            _expire(end - 1, limit, count, run, state, held, arrival, done, outcomes, computed, chunk, leavings, place)
         kept = 0
-        for place in range(count[_N]):
-            request = run[place]
+        for position in range(count[_N]):
+            request = run[position]
             tokens = chunk[request]
             chunk[request] = 0
             if tokens > 0:
@@ -485,8 +558,7 @@ def _simulate(
                     if produced[request] == response[request]:
                         done[request] = end
                         state[request] = _ENDED
-                        count[_FREE] += held[request]
-                        held[request] = 0
+                        _leave(count, leavings, place, held, computed, request)
                         continue
             run[kept] = request
             kept += 1
@@ -500,6 +572,7 @@ def _compiled() -> Any:
     """The event loop, compiled at its first use or taken from the cache."""
     ints, floats, whole = numba.int64[::1], numba.float64[::1], numba.int64
     signature = (
-        numba.boolean, ints, ints, ints, whole, whole, whole, whole, whole, ints, whole, whole, floats, floats, floats,
+        numba.boolean, ints, ints, ints, whole, whole, whole, whole, whole, ints, whole, whole, numba.boolean, floats,
+        floats, floats,
     )  # fmt: skip
     return compile_once(_simulate, signature, (Path(__file__), Path(steptime.__file__)))

@@ -5,12 +5,16 @@ the tokens of the step, and the other letters as in `burstbench.serve.gpus`::
 
     gemm(n, k, m) = cg + [ (2nkm / (ff F))^p + (2(km + nk + nm) / (bf B))^p ]^(1/p)
     elementwise   = ce + 2n (4h + 2(heads + kv_heads) head_dim + 3i + 6h) / (ebf B)
-    prefill       = pc + 4 heads head_dim (n ctx + n(n + 58)/2) / (pf F)               for each chunk
+    prefill       = pc + 4 heads head_dim sum(n ctx + n(n + 542)/2) / (pf F)           summed over chunks
     decode        = ac + [ (4 kv_heads head_dim sum(ctx) / (abf B) + ar b kv_heads)^q + (as max(ctx))^q ]^(1/q)
     step          = host0 + host1 b + layers (4 gemms + elementwise + attention) + lm_head
 
 The four products of a layer are query-key-value, attention output, gate-and-up and down. `lm_head` runs over one row
 of each request in the batch, which is what vLLM computes. A decoding request's context counts the token it adds.
+
+The 542 tokens of prefill stand for what does not run in parallel: a kernel's longest row passes over n tokens however
+few rows there are, so a prompt of 512 tokens reaches 15 % of the A100's peak, one of 4096 47 %, one of 16,384 56 %. The
+constant pc is one launch's, whatever the number of chunks (16 prompts of one token take 24 µs, one takes 11).
 """
 
 from collections.abc import Mapping
@@ -19,6 +23,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from numba.extending import register_jitable
 
 from burstbench.errors import UserError
 from burstbench.serve.gpus import Gpu, Model
@@ -58,12 +63,73 @@ class StepTime:
     Attributes:
         linear_s: [max tokens + 1] time of all layers' linear and element-wise kernels by tokens of the step.
         head_s: [max requests + 1] time of lm_head by requests in the batch.
-        attention: [9] constants of `seconds`.
+        attention: constants of `seconds`: [9] of the analytic kind; more are the packed grid of the table kind.
     """
 
     linear_s: Floats
     head_s: Floats
     attention: Floats
+
+
+# Tokens by which a chunk's attention is slower than its arithmetic; see above.
+PREFILL_RAMP = 542.0
+# Numbers that the attention of the analytic kind has; the grid of the table kind follows a header as long.
+ANALYTIC = 9
+# In the header of a grid: lengths of its four axes from here, and how far a step goes from the time of the mean context
+# to that of the longest.
+_AXES, _SKEW = 2, 6
+
+
+@register_jitable
+def _attention_s(
+    grid: Floats, tokens: int, decodes: int, context_sum: int, context_max: int, prefill_work: float
+) -> float:
+    """Time in s of a step's attention, interpolated in a packed grid; see `burstbench.serve.kerneltable`.
+
+    A step may compute several chunks; the grid knows one. It stands for them with as many tokens and the context that
+    gives the same arithmetic, or, where that would be negative, with fewer tokens and none.
+    """
+    chunk = float(tokens - decodes)
+    work = prefill_work - 0.5 * PREFILL_RAMP * chunk
+    context = 0.0
+    if chunk > 0:
+        context = work / chunk - 0.5 * chunk
+        if context < 0:
+            context = 0.0
+            chunk = np.sqrt(max(2.0 * work, 1.0))
+    mean = context_sum / decodes if decodes > 0 else 0.0
+    time = _interpolated(grid, chunk, context, float(decodes), mean)
+    if grid[_SKEW] > 0 and decodes > 1:
+        time += grid[_SKEW] * (_interpolated(grid, chunk, context, float(decodes), float(context_max)) - time)
+    return time
+
+
+@register_jitable
+def _interpolated(grid: Floats, chunk: float, context: float, decodes: float, mean: float) -> float:
+    """Multilinear interpolation; beyond the last node of an axis the last slope goes on."""
+    point = (chunk, context, decodes, mean)
+    low = np.empty(4, np.int64)
+    share = np.empty(4)
+    start = ANALYTIC
+    for axis in range(4):
+        size = int(grid[_AXES + axis])
+        place = 0
+        while place < size - 2 and grid[start + place + 1] <= point[axis]:
+            place += 1
+        low[axis] = place
+        share[axis] = (point[axis] - grid[start + place]) / (grid[start + place + 1] - grid[start + place])
+        start += size
+    time = 0.0
+    for corner in range(16):
+        weight = 1.0
+        index = 0
+        for axis in range(4):
+            up = (corner >> axis) & 1
+            weight *= share[axis] if up else 1.0 - share[axis]
+            index = index * int(grid[_AXES + axis]) + low[axis] + up
+        if weight != 0.0:
+            time += weight * grid[start + index]
+    return time
 
 
 def seconds(
@@ -90,26 +156,28 @@ def seconds(
         context_sum: sum of their contexts in tokens.
         context_max: longest of them.
         chunks: prompts or parts of prompts.
-        prefill_work: sum over them of ``n ctx + n (n + 58) / 2``.
+        prefill_work: sum over them of `prefill_work`.
     """
     time = linear_s[tokens] + head_s[requests] + attention[0] + attention[1] * requests
+    if attention.size > ANALYTIC:
+        return float(time + _attention_s(attention, tokens, decodes, context_sum, context_max, prefill_work))
     if decodes > 0:
         read = attention[3] * context_sum + attention[4] * decodes
         q = attention[6]
         time += attention[2] + (read**q + (attention[5] * context_max) ** q) ** (1.0 / q)
     if chunks > 0:
-        time += attention[7] * chunks + attention[8] * prefill_work
+        time += attention[7] + attention[8] * prefill_work
     return time
 
 
 def prefill_work(tokens: int, context: int) -> float:
-    """Return ``n ctx + n (n + 58) / 2``: pairs of tokens that a chunk's causal attention computes. Compiled as above.
+    """Return ``n ctx + n (n + 542) / 2``: pairs of tokens that a chunk's causal attention computes. Compiled as above.
 
     Args:
         tokens: n, of the chunk.
         context: of its prompt, computed before it.
     """
-    return float(tokens) * context + 0.5 * tokens * (tokens + 58.0)
+    return float(tokens) * context + 0.5 * tokens * (tokens + PREFILL_RAMP)
 
 
 def gemm_s(n: Floats, k: int, m: int, gpu: Gpu) -> Floats:
