@@ -63,6 +63,18 @@ def test_a_broken_file_is_refused_when_read(tmp_path):
         TINY.read(tmp_path / "absent.parquet")
 
 
+def test_labels_may_come_as_a_dictionary(tmp_path):
+    contract = Contract("tiny", "a test", TINY.columns)
+    labels = pa.chunked_array([pa.array(["a"]).dictionary_encode(), pa.array(["b", "a"]).dictionary_encode()])
+    contract.write(GOOD | {"kind": labels}, tmp_path / "x.parquet")
+    table = contract.read(tmp_path / "x.parquet")
+    assert table.to_pydict() == GOOD
+    assert pq.read_table(tmp_path / "x.parquet").schema.equals(contract.schema, check_metadata=True)
+    for wrong, found in ((pa.array(["a", "c", "a"]), "row 1: found 'c'"), (pa.array(["a", "b", None]), "row 2: found")):
+        with pytest.raises(ContractError, match=found):
+            contract.write(GOOD | {"kind": wrong.dictionary_encode()}, tmp_path / "x.parquet")
+
+
 def test_an_earlier_file_survives_a_refused_write(tmp_path):
     path = tmp_path / "x.parquet"
     TINY.write(GOOD, path)
