@@ -201,6 +201,34 @@ def test_without_continuous_usage_tokens_are_still_counted_by_the_server(server)
     assert records.response_tokens.tolist() == [TOKENS]
 
 
+def test_messages_beyond_the_memory_are_encoded_just_before_they_are_sent(server, monkeypatch):
+    monkeypatch.setattr("burstbench.serve.client.ENCODED_AHEAD_BYTES", 1000)
+    asked = []
+
+    def counted(prompt_id, n):
+        asked.append(time.monotonic_ns())
+        return prompt(prompt_id, n)
+
+    lengths = np.arange(1, 31) * 3
+    records = run_plan(plan(np.arange(30) * 0.01, lengths), counted, Target(server.url(), "m"), OPTIONS)
+    assert set(records.outcome) == {"ok"}
+    assert records.prompt_tokens.tolist() == lengths.tolist()
+    ahead = np.array(asked) < records.start_monotonic_ns - 20_000_000
+    assert 2 <= ahead.sum() < 10  # one of them was encoded once more
+
+
+def test_an_error_of_the_client_itself_ends_the_run(server, monkeypatch):
+    monkeypatch.setattr("burstbench.serve.client.ENCODED_AHEAD_BYTES", 0)
+
+    def broken(prompt_id, n):
+        if prompt_id == 2:
+            raise ZeroDivisionError
+        return prompt(prompt_id, n)
+
+    with pytest.raises(ZeroDivisionError):
+        run_plan(plan([0.0, 0.0, 0.1, 100.0]), broken, Target(server.url(), "m"), OPTIONS)
+
+
 def test_open_loop_a_slow_server_delays_nothing(server):
     before = server.connections
     options = replace(OPTIONS, total_s=30.0)

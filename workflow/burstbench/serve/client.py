@@ -450,6 +450,7 @@ class _Client:
         self.started: dict[int, _Exchange] = {}  # those not ended, in the order of the plan
         self.count_sent = self.ended = self.failed = 0
         self.worst_lag = 0
+        self.error: Exception | None = None  # that ends the run: no request's failure, but this program's
         self.t0 = 0
         self.lead = round(options.lead_s * 1e9)
         self.timeout = _limit(options.connect_s)
@@ -463,7 +464,7 @@ class _Client:
             limit=0, ttl_dns_cache=None, keepalive_timeout=KEEP_IDLE_S, enable_cleanup_closed=False
         )
         self.route = _Route("POST", self.messages.url, loop=self.loop)
-        timer = self.timer = Timer(self.loop, self._timer)
+        timer = self.timer = Timer(self.loop, self._on_time)
         aborted = False
         try:
             await self._first_connection()
@@ -478,6 +479,8 @@ class _Client:
             while self.ended < len(self.part):
                 await asyncio.sleep(_TICK_S)
                 tick += 1
+                if self.error:
+                    raise self.error
                 if stop():
                     aborted = True
                     await self._abort()
@@ -518,7 +521,14 @@ class _Client:
         else:
             self.timer.off()
 
-    def _timer(self) -> None:
+    def _on_time(self) -> None:
+        try:
+            self._send_and_prepare()
+        except Exception as error:
+            self.error = error
+            self.timer.off()
+
+    def _send_and_prepare(self) -> None:
         """Write what is due, then prepare some of what will be."""
         now = time.monotonic_ns() - self.t0
         n = len(self.intended)
@@ -591,6 +601,9 @@ class _Client:
             outcome, message = "malformed" if bad else "connection", f"{type(error).__name__}: {error}"
             if getattr(error, "errno", None) in {errno.EMFILE, errno.ENFILE, errno.EADDRNOTAVAIL}:
                 message = f"{OUT_OF_SOCKETS}: {message}"
+        except Exception as error:
+            self.error = error
+            outcome, message = "aborted", f"{type(error).__name__}: {error}"
         finally:
             if exchange.connection is not None:
                 exchange.connection.close()
