@@ -55,4 +55,5 @@ rule all:
         f"{root}/paper.pdf",
         f"{root}/report.html",
         f"{root}/scorecard.md",
+        f"{root}/provenance.json",
         [f"{root}/metrics/{name}/summary.parquet" for name in config["experiments"]],

@@ -19,6 +19,14 @@ def test_a_file_is_whole_or_absent(tmp_path):
     assert [entry.name for entry in path.parent.iterdir()] == ["x.txt"]
 
 
+def test_what_a_killed_process_left_is_removed_by_the_next(tmp_path):
+    left, other = tmp_path / ".x.123.part.txt", tmp_path / ".y.123.part.txt"
+    left.write_text("half")
+    other.write_text("half, of another file")
+    files.write_text(tmp_path / "x.txt", "whole\n")
+    assert sorted(entry.name for entry in tmp_path.iterdir()) == [".y.123.part.txt", "x.txt"]
+
+
 def test_json_has_one_form(tmp_path):
     files.write_json(tmp_path / "a.json", {"b": 1, "a": [1.5, "é"]})
     files.write_json(tmp_path / "b.json", {"a": [1.5, "é"], "b": 1})

@@ -1,5 +1,6 @@
 """Files that are whole or absent: everything is written beside its place and renamed into it."""
 
+import glob
 import hashlib
 import json
 import os
@@ -16,7 +17,8 @@ def replaced(path: Path) -> Iterator[Path]:
     """Yield a temporary path in the same folder that becomes `path` when the block ends without an error.
 
     The temporary name keeps the suffix of `path`, so that writers which go by the suffix work. On an error the
-    temporary file is removed and an earlier `path` stays as it was.
+    temporary file is removed and an earlier `path` stays as it was; what a killed process left is removed by the next
+    that succeeds.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -24,6 +26,8 @@ def replaced(path: Path) -> Iterator[Path]:
     try:
         yield temporary
         os.replace(temporary, path)
+        for left in path.parent.glob(f".{glob.escape(path.stem)}.[0-9]*.part{glob.escape(path.suffix)}"):
+            left.unlink(missing_ok=True)
     finally:
         temporary.unlink(missing_ok=True)
 

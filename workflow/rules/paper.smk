@@ -118,3 +118,35 @@ rule paper_html:
         "burstbench paper html --template {input.template} --figures {params.figures}"
         " --tables {params.tables} --scorecard {input.scorecard} --check {input.check}"
         " --parameters {input.parameters} --facts {params.facts:q} --out {output} 2> {log}"
+
+
+rule paper_provenance:
+    input:
+        figures=layout.artifacts("figures"),
+        tables=layout.artifacts("tables"),
+        scorecard=f"{root}/scorecard.csv",
+        check=f"{root}/trace/check.csv",
+        parameters=f"{root}/parameters.json",
+        whole=[f"{root}/paper.pdf", f"{root}/report.html"],
+    output:
+        f"{root}/provenance.json",
+    log:
+        f"{root}/logs/paper/provenance.log",
+    benchmark:
+        f"{root}/benchmarks/paper/provenance.tsv"
+    conda:
+        "../../envs/runtime.yaml"
+    resources:
+        mem_mb=1000,
+        runtime=10,
+    params:
+        facts=layout.facts(),
+        figures=lambda wildcards, input: Path(input.figures[0]).parent,
+        tables=lambda wildcards, input: Path(input.tables[0]).parent,
+        code=code("paper.provenance"),
+    message:
+        "Record what every artifact was made from"
+    shell:
+        "burstbench paper provenance --figures {params.figures} --tables {params.tables}"
+        " --scorecard {input.scorecard} --check {input.check} --parameters {input.parameters}"
+        " --facts {params.facts:q} --artifact {input.whole} --out {output} 2> {log}"
