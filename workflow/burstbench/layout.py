@@ -146,6 +146,15 @@ class Layout:
         """Return name to path of those tables that the study makes."""
         return {name: self.path(name) for name in names if self.has(name)}
 
+    def tables_made(self) -> list[str]:
+        """Return every table of the trace and of the runs, shown or not.
+
+        All of them are targets: Snakemake cannot tell that a file is out of date which nothing asks for.
+        """
+        runs = [f"{self.root}/metrics/{name}/summary.parquet" for name in self.config["experiments"]]
+        trace = [self.path(name) for tables in CHARACTERISE.values() for name in tables]
+        return [f"{self.root}/trace/window.csv", f"{self.root}/trace/check.csv", *trace, *runs]
+
     def figures(self) -> list[str]:
         """Return the figures whose tables the study makes."""
         return [name for name, tables in FIGURES.items() if all(map(self.has, tables))]
