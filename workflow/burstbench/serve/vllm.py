@@ -190,8 +190,9 @@ def serve(
             ),
         }
         if cpu or emulated:
-            # The model gets one core; another is for the API server and the client.
-            given |= {"OMP_NUM_THREADS": "1"}
+            # The model gets one core, in the engine's own process and not in a worker below it (which is what the name
+            # of the first variable comes to here); another core is for the API server and the client.
+            given |= {"VLLM_ENABLE_V1_MULTIPROCESSING": "0", "OMP_NUM_THREADS": "1"}
         if emulated or vllm["weights"] != "hub":
             given |= {"HF_HUB_OFFLINE": "1"}
         if emulated:
