@@ -80,8 +80,10 @@ class Server:
         self.listener = await asyncio.start_server(self.handle, "127.0.0.1", self.port, backlog=5000)
         self.port = self.listener.sockets[0].getsockname()[1]
 
-    async def go_away(self, seconds):
-        """Refuse connections and reset the open ones; come back after a while."""
+    async def go_away_after(self, requests, seconds):
+        """After so many requests, refuse connections and reset the open ones; come back after a while."""
+        while self.asked.total() < requests:
+            await asyncio.sleep(0.001)
         self.listener.close()
         for task in list(self.tasks):
             task.cancel()

@@ -32,7 +32,7 @@ from burstbench.serve.client import (
 from serve_faulty_server import TOKENS, serving
 from serve_plans import PROMPT_TOKENS, plan, prompt
 
-OPTIONS = Options(run_id="t", total_s=0.5, connect_s=2.0, lead_s=0.02)
+OPTIONS = Options(run_id="t", total_s=60.0, connect_s=20.0, lead_s=0.02)
 N = 8
 TIMES = np.arange(N) * 0.01
 
@@ -61,7 +61,7 @@ def _no_leak(server, caplog):
 
 
 def wait_until(condition):
-    deadline = time.monotonic() + 5
+    deadline = time.monotonic() + 20
     while not condition():
         assert time.monotonic() < deadline, "it did not happen in time"
         time.sleep(0.01)
@@ -95,8 +95,8 @@ FAULTS = {
     "close": ("connection", -1, "ServerDisconnected", -1),
     "reset-in-stream": ("connection", 200, "", 2),
     "close-in-stream": ("connection", 200, "", 2),
-    "hang": ("connection", -1, "0.5 s, the client's own limit", -1),
-    "hang-in-stream": ("connection", 200, "0.5 s, the client's own limit", 1),
+    "hang": ("connection", -1, "1 s, the client's own limit", -1),
+    "hang-in-stream": ("connection", 200, "1 s, the client's own limit", 1),
     "status-302": ("server_error", 302, "302 Found", -1),
     "status-400": ("server_error", 400, "max_tokens is too large", -1),
     "status-404": ("server_error", 404, "nothing here", -1),
@@ -128,7 +128,8 @@ FAULTS = {
 @pytest.mark.parametrize("behaviour", FAULTS)
 def test_every_fault_ends_in_its_outcome_and_none_is_lost(server, behaviour):
     outcome, status, message, tokens = FAULTS[behaviour]
-    records = run_plan(plan(TIMES), prompt, Target(server.url(behaviour), "m"), OPTIONS)
+    options = replace(OPTIONS, total_s=1.0) if behaviour.startswith("hang") else OPTIONS
+    records = run_plan(plan(TIMES), prompt, Target(server.url(behaviour), "m"), options)
     check(records, N)
     assert records.outcome.tolist() == ["ok", outcome] * (N // 2), records.message
     assert server.asked == {f"t-{number}": 1 for number in range(N)}
@@ -149,22 +150,19 @@ def test_refused(server):
 
 
 def test_a_server_that_goes_away_and_comes_back(server):
-    n = 60
-    threading.Timer(0.35, lambda: server.call(server.go_away(0.3))).start()
+    n = 150
+    server.call(server.go_away_after(15, 0.3))
     records = run_plan(plan(np.arange(n) * 0.02), prompt, Target(server.url(), "m"), OPTIONS)
     check(records, n)
-    assert set(records.outcome) == {"ok", "connection"}
-    failed = np.flatnonzero(records.outcome == "connection")
-    assert 5 <= len(failed) <= 30
-    assert failed[0] > 3
-    assert failed[-1] < n - 5
-    ok = records.outcome == "ok"
-    assert all(server.asked[f"t-{number}"] == 1 for number in np.flatnonzero(ok))
+    failed = np.flatnonzero(records.outcome != "ok")
+    assert set(records.outcome[failed]) == {"connection"}
+    assert 10 <= failed[0] <= failed[-1] < n - 1
+    assert all(server.asked[f"t-{number}"] == 1 for number in np.flatnonzero(records.outcome == "ok"))
     assert max(server.asked.values()) == 1
 
 
 def test_an_event_of_ten_megabytes(server):
-    records = run_plan(plan([0.0, 0.01]), prompt, Target(server.url("huge"), "m"), replace(OPTIONS, total_s=20.0))
+    records = run_plan(plan([0.0, 0.01]), prompt, Target(server.url("huge"), "m"), OPTIONS)
     check(records, 2)
     assert records.outcome.tolist() == ["ok", "ok"], records.message
     assert records.response_tokens.tolist() == [TOKENS, TOKENS]
@@ -231,8 +229,7 @@ def test_an_error_of_the_client_itself_ends_the_run(server, monkeypatch):
 
 def test_open_loop_a_slow_server_delays_nothing(server):
     before = server.connections
-    options = replace(OPTIONS, total_s=30.0)
-    records = run_plan(plan(np.full(40, 0.05)), prompt, Target(server.url("all-slow"), "m"), options)
+    records = run_plan(plan(np.full(40, 0.05)), prompt, Target(server.url("all-slow"), "m"), OPTIONS)
     check(records, 40)
     assert set(records.outcome) == {"ok"}
     assert records.sent_ns.max() < records.first_byte_ns.min()  # all were in flight at once
@@ -258,7 +255,7 @@ def test_a_stop_writes_what_was_measured(server, processes):
         if state.sent == 20:
             stop.set()
 
-    options = replace(OPTIONS, total_s=30.0, processes=processes)
+    options = replace(OPTIONS, processes=processes)
     records = run_plan(plan(times), prompt, Target(server.url("hang"), "m"), options, stop=stop, progress=progress)
     check(records, n)
     assert records.partial
@@ -294,7 +291,7 @@ def test_split_over_processes_is_the_same_plan(server):
     n = 31
     send_s = np.sort(np.random.default_rng().uniform(0, 0.3, n))
     lengths = np.random.default_rng().integers(1, 50, n)
-    options = replace(OPTIONS, processes=3, total_s=30.0)
+    options = replace(OPTIONS, processes=3)
     records = run_plan(plan(send_s, lengths), prompt, Target(server.url("status-429"), "m"), options)
     check(records, n)
     assert np.array_equal(records.intended_ns, np.rint(send_s * 1e9))
@@ -358,17 +355,18 @@ def test_a_process_that_dies_leaves_its_requests_aborted(server):
 
 def test_nothing_grows_with_the_requests(server):
     def objects(n):
-        run_plan(plan(np.arange(n) * 0.001), prompt, Target(server.url("status-429"), "m"), OPTIONS)
+        records = run_plan(plan(np.arange(n) * 0.001), prompt, Target(server.url("status-429"), "m"), OPTIONS)
+        assert set(records.outcome) == {"ok", "rejected"}
+        del records
+        wait_until(lambda: not server.open)
+        for notes in (server.asked, server.bodies, server.heads):
+            notes.clear()
         gc.collect()
         return len(gc.get_objects())
 
     objects(50)
     few = objects(50)
-    server.asked.clear(), server.bodies.clear(), server.heads.clear()
-    many = objects(400)
-    server.asked.clear(), server.bodies.clear(), server.heads.clear()
-    assert abs(objects(50) - few) < 500
-    assert many - few < 400 * 6  # the server's own notes
+    assert objects(400) - few < 300
 
 
 @pytest.mark.parametrize(
