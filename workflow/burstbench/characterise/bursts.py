@@ -81,7 +81,7 @@ def find_doublings(time_s: np.ndarray, width_s: int, days: int, alignment: str, 
 
 
 def _times(cells: Cells, members: list[int]) -> np.ndarray:
-    return cells.time_s[np.isin(cells.cell, members)]
+    return cells.time_s[cells.rows(members)]
 
 
 def doubling_rows(cells: Cells, calendar: Calendar, widths_s: list[int], seed: int) -> Iterator[dict[str, Any]]:

@@ -85,6 +85,12 @@ class Cells:
         """One of the other columns, shape (n,)."""
         return self.table.column(name).to_numpy()
 
+    def rows(self, members: list[int]) -> np.ndarray:
+        """Places of the requests of some cells, rising, shape (k,)."""
+        chosen = np.zeros(len(self.labels), dtype=bool)
+        chosen[members] = True
+        return np.flatnonzero(chosen[self.cell])
+
     def groups(self) -> Iterator[tuple[str, str, list[int]]]:
         """Every cell and every pool: service or 'all', model or 'all', and the numbers of its cells."""
         for service in (*SERVICES, "all"):

@@ -79,7 +79,7 @@ def load_rows(cells: Cells) -> Iterator[dict[str, Any]]:
     all_minutes = (cells.time_s // MINUTE_S).astype(np.int64)
     failed = cells.column("failed")
     for service, model, members in cells.groups():
-        rows = np.flatnonzero(np.isin(cells.cell, members))
+        rows = cells.rows(members)
         minute = all_minutes[rows]
         for load_of, others in (("own", minute), ("all", all_minutes)):
             for part, found in enumerate(load_bins(minute, loads(minute, others)), 1):

@@ -57,5 +57,5 @@ def load_bins(minute: np.ndarray, load: np.ndarray) -> list[LoadBin]:
     for number in np.unique(part):
         rows = np.flatnonzero(of_request == number)
         own = distinct[part == number]
-        bins.append(LoadBin(int(own[0]), int(own[-1]), len(np.unique(minute[rows])), rows))
+        bins.append(LoadBin(int(own[0]), int(own[-1]), int(np.count_nonzero(np.bincount(minute[rows]))), rows))
     return bins

@@ -95,9 +95,13 @@ def hourly_statistics(values: np.ndarray, rng: np.random.Generator) -> dict[str,
     spread = float(values.var())
     if spread > 0 and days >= 2:
         share = float(values.mean(axis=0).var() / spread)
-        turns = (np.arange(24) - rng.integers(0, 24, (RESAMPLES, days, 1))) % 24
-        turned = np.take_along_axis(np.broadcast_to(values, (RESAMPLES, days, 24)), turns, axis=2)
-        as_large = int((turned.mean(axis=1).var(axis=1) / spread >= share * (1 - 1e-12)).sum())
+        turns = rng.integers(0, 24, (RESAMPLES, days))
+        # Each day twice in a row: a day turned by k starts 24 - k hours into its pair.
+        twice = np.lib.stride_tricks.sliding_window_view(np.concatenate((values, values), axis=1), 24, axis=1)
+        sums = np.zeros((RESAMPLES, 24))
+        for day in range(days):
+            sums += twice[day, 24 - turns[:, day]]
+        as_large = int(((sums / days).var(axis=1) / spread >= share * (1 - 1e-12)).sum())
         found["hour_of_day_share"] = Statistic(share, None, None, (as_large + 1) / (RESAMPLES + 1), values.size)
     parts = np.stack(
         [values[:, slice(*WORKING_HOURS)].mean(axis=1), values[:, slice(*NIGHT_HOURS)].mean(axis=1)], axis=-1
