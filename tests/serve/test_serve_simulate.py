@@ -193,3 +193,67 @@ def test_the_command_line(tmp_path, capsys):
         cli.main(["serve", "simulate", *words])
     assert stop.value.code == 2
     assert "seed: found 9" in capsys.readouterr().err
+
+
+def test_overrides_of_the_limits_and_prefix_caching(tmp_path):
+    write_plan(tmp_path, [1500] * 200, gap_s=0.01)
+    _, steps, record = run(tmp_path, settings(max_num_seqs=3, max_num_batched_tokens=700, prefix_caching=True))
+    assert record["limits"]["max_num_seqs"] == 3
+    assert record["limits"]["max_num_batched_tokens"] == 700
+    assert record["prefix_caching"] is True
+    assert max(steps["running"].to_pylist()) == 3
+    tokens = steps["prefill_tokens"].to_numpy() + steps["decode_tokens"].to_numpy()
+    assert tokens.max() == 700
+
+
+def test_response_lengths_measured_in_another_run(tmp_path):
+    write_plan(tmp_path, [400] * 50, gap_s=30.0)
+    chosen = {"kind": "constant", "tokens": 77}
+    run(tmp_path, settings(response_lengths=chosen), out="first")
+    file = str(tmp_path / "first/requests.parquet")
+    requests, _, record = run(tmp_path, settings(response_lengths={"kind": "measured", "file": file}))
+    assert set(requests["response_tokens"].to_pylist()) == {77}
+    assert len(record["inputs"]["response_lengths.file"]) == 64
+
+
+def test_step_times_fitted_to_another_run(tmp_path, capsys):
+    prompts = np.random.default_rng(4).integers(1, 3000, 100)
+    write_plan(tmp_path, prompts, gap_s=1.0)
+    first, _, _ = run(tmp_path, settings(), out="first")
+    files = {name: str(tmp_path / "first" / name) for name in ("steps.parquet", "run.json")}
+    cli.main(
+        ["serve", "fit", "--steps", files["steps.parquet"], "--run", files["run.json"], "--out", f"{tmp_path}/fit.json"]
+    )
+    fitted = json.loads((tmp_path / "fit.json").read_text())
+    assert fitted["source"]["engine"] == "simulator"
+    chosen = {"kind": "fitted", "file": f"{tmp_path}/fit.json"}
+    again, _, record = run(tmp_path, settings(step_time=chosen))
+    assert record["step_time"]["kind"] == "fitted"
+    assert record["step_time"]["source"] == fitted["source"]
+    latency = [
+        np.nanmean(np.array(table["done_ns"].to_pylist(), float) - table["sent_ns"].to_numpy())
+        for table in (first, again)
+    ]
+    assert latency[1] == pytest.approx(latency[0], rel=0.03)
+    # Sent at once, they fill larger batches than the log had.
+    write_plan(tmp_path, prompts, gap_s=0.0)
+    _, _, record = run(tmp_path, settings(step_time=chosen))
+    assert any("requests in a batch" in text for text in record["warnings"])
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"step_time": {"kind": "table"}}, r"step_time: found .*'table'"),
+        ({"step_time": {"kind": "roofline"}}, "step_time: found"),
+        ({"step_time": {"kind": "fitted", "file": "none.json", "folder": "x"}}, "step_time: found"),
+        ({"max_num_seqs": 0}, "max_num_seqs: found 0"),
+        ({"max_num_seqs": 100, "max_num_batched_tokens": 50}, "max_num_batched_tokens: found 50"),
+        ({"scheduler": "v0", "prefix_caching": True}, "prefix_caching: found true"),
+        ({"response_lengths": {"kind": "measured"}}, "response_lengths: found"),
+    ],
+)
+def test_wrong_optional_settings_are_refused(tmp_path, change, message):
+    write_plan(tmp_path, [10])
+    with pytest.raises(SimulationError, match=message):
+        run(tmp_path, settings(**change))

@@ -32,6 +32,7 @@ ROOMS: dict[str, dict[str, str]] = {
     "plan": {"make": "plan every request of one cell"},
     "serve": {
         "simulate": "run a plan on the simulated engine",
+        "fit": "fit step times to an engine's step log",
         "vllm": "run a plan on a vLLM server that the job starts",
         "endpoint": "run a plan on any server with the interface of OpenAI",
     },

@@ -103,9 +103,7 @@ def _columns(path: Path, names: tuple[str, ...]) -> dict[str, npt.NDArray[Any]]:
     return values
 
 
-def _curve(
-    path: Path, layers: npt.NDArray[Any], at: Floats, times: Floats, wanted: str
-) -> tuple[Floats, Floats]:
+def _curve(path: Path, layers: npt.NDArray[Any], at: Floats, times: Floats, wanted: str) -> tuple[Floats, Floats]:
     mine = layers == wanted
     if not mine.any():
         raise ProfileError(f"{path}: layer {wanted!r} is missing")
@@ -219,3 +217,16 @@ def _extended(at: Floats, nodes: Floats, values: Floats) -> Floats:
     """Linear interpolation; beyond the last node in proportion to its value, below the first constant."""
     inside = np.interp(at, nodes, values)
     return np.where(at > nodes[-1], values[-1] * at / nodes[-1], inside)
+
+
+def validity(profile: Profile, tokens: float, requests: float) -> list[str]:
+    """Say where a run went beyond the profile: most tokens of a step, most requests of a batch."""
+    warnings = []
+    if tokens > profile.tokens[-1]:
+        warnings.append(
+            f"a step had {tokens:g} tokens; kernels were measured up to {profile.tokens[-1]:g}: extrapolated"
+        )
+    if requests > min(profile.sequences[-1], profile.axes[2][-1]):
+        most = min(profile.sequences[-1], profile.axes[2][-1])
+        warnings.append(f"a batch had {requests:g} requests; kernels were measured up to {most:g}: extrapolated")
+    return warnings

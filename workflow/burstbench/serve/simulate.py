@@ -2,7 +2,8 @@
 
 import argparse
 import platform
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,11 +18,13 @@ from burstbench.cli import add_settings
 from burstbench.errors import UserError
 from burstbench.files import read_json, sha256, write_json
 from burstbench.seeds import generator
-from burstbench.serve import capacity, responses, scheduler, steptime
+from burstbench.serve import capacity, fit, kerneltable, responses, scheduler, steptime
 from burstbench.serve.gpus import Gpu, Model
 
 IDENTITY = ("experiment", "model", "gpu", "seed")
 _SIMULATOR_KEYS = ("scheduler", "host", "memory_utilization", "timeout", "response_lengths")
+_OPTIONAL_KEYS = ("step_time", "max_num_seqs", "max_num_batched_tokens", "prefix_caching")
+_STEP_TIMES = {"analytic": set(), "table": {"folder"}, "fitted": {"file"}}
 
 
 class SimulationError(UserError):
@@ -80,31 +83,43 @@ def simulate(
     count = capacity.blocks(settings["model_row"], settings["gpu_row"], simulator["memory_utilization"], kind)
     usable = capacity.pool(count, kind)
     limits = scheduler.Limits.of_card(kind, usable, gpu.name, gpu.memory_gib, model.max_model_len)
-    times = steptime.analytic(model, gpu, host, limits.max_tokens, limits.max_requests)
+    limits = replace(
+        limits,
+        max_requests=simulator.get("max_num_seqs", limits.max_requests),
+        max_tokens=simulator.get("max_num_batched_tokens", limits.max_tokens),
+    )
+    if limits.max_requests > limits.max_tokens:
+        raise SimulationError(
+            f"simulator: max_num_batched_tokens: found {limits.max_tokens}, expected at least max_num_seqs "
+            f"({limits.max_requests}), as vLLM does"
+        )
+    caching = bool(simulator.get("prefix_caching", False))
+    clock = _step_time(simulator, model, gpu, limits)
 
     plan = contracts.PLAN.read(plan_path, ["request_id", "send_s", "prompt_tokens", "max_tokens"])
     prompt = plan.column("prompt_tokens").to_numpy()
     _check_prompts(plan_path, plan.column("request_id").to_numpy(), prompt, model)
-    replies = contracts.REPLIES.read(replies_path)
     rng = generator(settings["root_seed"], "serve", *(settings[key] for key in IDENTITY), "responses")
-    natural = responses.draw(
-        simulator["response_lengths"],
-        prompt,
-        replies.column("request_tokens").to_numpy(),
-        replies.column("reply_tokens").to_numpy(),
-        rng,
-    )
+    drawn_as, asked, replied, measured = _replies(simulator["response_lengths"], replies_path)
+    natural = responses.draw(drawn_as, prompt, asked, replied, rng)
     allowed = np.minimum(plan.column("max_tokens").to_numpy(), model.max_model_len - prompt)
     response = np.minimum(natural, allowed)
     arrival_ns = np.rint(plan.column("send_s").to_numpy() * 1e9).astype(np.int64)
 
     result = scheduler.simulate(
-        kind, arrival_ns, prompt, response, limits, times, timeout["kind"], round(timeout.get("seconds", 0) * 1e9)
+        kind,
+        arrival_ns,
+        prompt,
+        response,
+        limits,
+        clock.times,
+        timeout["kind"],
+        round(timeout.get("seconds", 0) * 1e9),
+        caching,
     )
 
     contracts.REQUESTS.write(_requests(plan, arrival_ns, prompt, result), requests_path)
     contracts.STEPS.write(_steps(result, usable), steps_path)
-    largest = int((result.steps[:, scheduler.PREFILL] + result.steps[:, scheduler.DECODE]).max(initial=0))
     outcomes = np.bincount(result.outcomes, minlength=len(scheduler.OUTCOMES))
     record = {
         **{key: settings[key] for key in IDENTITY},
@@ -113,16 +128,7 @@ def simulate(
         "hardware": f"simulated {gpu.name}",
         "scheduler": kind,
         "host": host,
-        "step_time": {
-            "kind": "analytic",
-            "linear_error": gpu.linear.error,
-            "decode_attention_error": gpu.attention.decode_error,
-            "prefill_attention_error": gpu.attention.prefill_error,
-            "attention_measured": gpu.attention_measured,
-            "statement": "mean absolute relative errors of the fits to kernel times of a 7b layer; carried to other "
-            "models by shape; near saturation small step errors grow, and latencies and failures there are good to a "
-            "factor, not to a percentage",
-        },
+        "step_time": clock.record,
         "capacity": {
             "block_tokens": capacity.BLOCK_TOKENS,
             "blocks": count,
@@ -141,11 +147,15 @@ def simulate(
         "response_lengths": {
             **simulator["response_lengths"],
             "statement": "response lengths drawn, not generated",
-            **({"neighbours": responses.NEIGHBOURS} if simulator["response_lengths"]["kind"] == "empirical" else {}),
+            **(
+                {"neighbours": responses.NEIGHBOURS}
+                if simulator["response_lengths"]["kind"] in {"empirical", "measured"}
+                else {}
+            ),
             "mean_tokens": float(response.mean()) if response.size else None,
             "cut_by_limit": int((natural > allowed).sum()),
         },
-        "prefix_caching": False,
+        "prefix_caching": caching,
         "root_seed": settings["root_seed"],
         "gpu_row": dict(settings["gpu_row"]),
         "model_row": dict(settings["model_row"]),
@@ -153,12 +163,14 @@ def simulate(
             "plan.parquet": sha256(plan_path),
             "plan.json": sha256(plan_record_path),
             "replies.parquet": sha256(replies_path),
+            **({"response_lengths.file": sha256(measured)} if measured else {}),
+            **clock.inputs,
         },
         "requests": len(prompt),
         "steps": len(result.steps),
         "preemptions": int(result.preemptions.sum()),
         "outcomes": dict(zip(scheduler.OUTCOMES, outcomes.tolist(), strict=True)),
-        "warnings": steptime.validity(model, gpu, largest),
+        "warnings": clock.warnings(result, usable),
         "versions": {
             "burstbench": burstbench.__version__,
             "numpy": np.__version__,
@@ -169,11 +181,106 @@ def simulate(
     write_json(run_path, record)
 
 
+@dataclass(frozen=True)
+class _Clock:
+    """The step times of a run: the model, what run.json says of it, checksums of its files, and its warnings."""
+
+    times: steptime.StepTime
+    record: dict[str, Any]
+    inputs: dict[str, str]
+    warnings: Callable[[scheduler.Run, int], list[str]]
+
+
+def _step_time(simulator: Mapping[str, Any], model: Model, gpu: Gpu, limits: scheduler.Limits) -> _Clock:
+    """The step times that the settings name."""
+    settings = simulator.get("step_time", {"kind": "analytic"})
+    kind = settings.get("kind")
+    if kind not in _STEP_TIMES or set(settings) != _STEP_TIMES[kind] | {"kind"}:
+        raise SimulationError(
+            f"simulator.step_time: found {dict(settings)!r}, expected {{kind: analytic}}, {{kind: table, folder: ...}} "
+            "or {kind: fitted, file: ...}"
+        )
+    near_saturation = (
+        "near saturation small step errors grow, and latencies and failures there are good to a factor, not to a "
+        "percentage"
+    )
+
+    def largest(result: scheduler.Run) -> int:
+        return int((result.steps[:, scheduler.PREFILL] + result.steps[:, scheduler.DECODE]).max(initial=0))
+
+    if kind == "fitted":
+        path = Path(settings["file"])
+        times, fitted = fit.of(path, limits.max_tokens, limits.max_requests)
+        record = {
+            "kind": kind,
+            **{key: fitted.get(key) for key in ("error", "error_p90", "total_error", "range", "source")},
+        }
+        record["statement"] = f"fitted to the steps of another run; {near_saturation}"
+        return _Clock(
+            times,
+            record,
+            {"step_time.file": sha256(path)},
+            lambda result, usable: fit.validity(
+                fitted,
+                largest(result),
+                int(result.steps[:, scheduler.RUNNING].max(initial=0)),
+                int(result.steps[:, scheduler.USED].max(initial=0)) * capacity.BLOCK_TOKENS,
+            ),
+        )
+    if kind == "table":
+        folder = Path(settings["folder"])
+        profile = kerneltable.read(folder)
+        times = kerneltable.table(profile, model.layers, limits.max_tokens, limits.max_requests, skew=False)
+        record = {"kind": kind, "extrapolated_cells": profile.extrapolated}
+        record["statement"] = f"measured kernel times of one layer, interpolated; {near_saturation}"
+        inputs = {name: sha256(folder / name) for name in kerneltable.FILES if (folder / name).exists()}
+        return _Clock(times, record, inputs, lambda result, usable: kerneltable.validity(
+            profile, largest(result), int(result.steps[:, scheduler.RUNNING].max(initial=0))))  # fmt: skip
+    record = {
+        "kind": "analytic",
+        "linear_error": gpu.linear.error,
+        "decode_attention_error": gpu.attention.decode_error,
+        "prefill_attention_error": gpu.attention.prefill_error,
+        "attention_measured": gpu.attention_measured,
+        "statement": "mean absolute relative errors of the fits to kernel times of a 7b layer; carried to other models "
+        f"by shape; {near_saturation}",
+    }
+    times = steptime.analytic(model, gpu, simulator["host"], limits.max_tokens, limits.max_requests)
+    return _Clock(times, record, {}, lambda result, usable: steptime.validity(model, gpu, largest(result)))
+
+
+def _replies(
+    settings: Mapping[str, Any], replies_path: Path
+) -> tuple[Mapping[str, Any], npt.NDArray[np.int64], npt.NDArray[np.int64], Path | None]:
+    """How to draw response lengths, and from which pairs of lengths: of the dialogues, or of a run (`measured`)."""
+    if settings.get("kind") != "measured":
+        table = contracts.REPLIES.read(replies_path)
+        return settings, table.column("request_tokens").to_numpy(), table.column("reply_tokens").to_numpy(), None
+    if set(settings) != {"kind", "file"}:
+        raise SimulationError(
+            f"simulator.response_lengths: found {dict(settings)!r}, expected {{kind: measured, file: ...}}"
+        )
+    path = Path(settings["file"])
+    table = contracts.REQUESTS.read(path, ["prompt_tokens", "response_tokens", "outcome"])
+    ok = np.asarray(table.column("outcome").to_pylist()) == "ok"
+    if not ok.any():
+        raise SimulationError(f"{path}: no request was served; expected some to draw response lengths from")
+    asked, replied = (table.column(name).to_numpy()[ok] for name in ("prompt_tokens", "response_tokens"))
+    return {"kind": "empirical"}, asked, replied, path
+
+
 def _check_settings(simulator: Mapping[str, Any]) -> None:
     """The study's schema has checked them already; a caller by hand gets the same sentences."""
+    known = (*_SIMULATOR_KEYS, *_OPTIONAL_KEYS)
     for key in simulator:
-        if key not in _SIMULATOR_KEYS:
-            raise SimulationError(f"simulator: unknown key {key!r}; known here: {', '.join(_SIMULATOR_KEYS)}")
+        if key not in known:
+            raise SimulationError(f"simulator: unknown key {key!r}; known here: {', '.join(known)}")
+    for key in ("max_num_seqs", "max_num_batched_tokens"):
+        value = simulator.get(key, 1)
+        if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+            raise SimulationError(f"simulator.{key}: found {value!r}, expected a whole number of at least 1")
+    if simulator.get("prefix_caching") and simulator.get("scheduler") != "v1":
+        raise SimulationError("simulator.prefix_caching: found true, expected false with the scheduler v0")
     for key in _SIMULATOR_KEYS:
         if key not in simulator:
             raise SimulationError(f"simulator: key {key!r} is missing")
