@@ -49,7 +49,7 @@ $(VENV)/.runtime: envs/runtime.txt pyproject.toml
 	@test -x $(VENV)/bin/python || $(PYTHON) -m venv $(VENV)
 	@$(VENV)/bin/python -m pip install --quiet --no-compile --disable-pip-version-check --require-hashes -r envs/runtime.txt
 	@$(VENV)/bin/python -m pip install --quiet --no-compile --disable-pip-version-check --no-deps --no-build-isolation -e .
-	@cd $(VENV)/lib/python3*/site-packages && rm -rf pandas/tests scipy/*/tests numpy/*/tests numba/tests matplotlib/tests pyarrow/tests pyarrow/include pulp/solverdir/cbc/osx pulp/solverdir/cbc/win
+	@cd $(VENV)/lib/python3*/site-packages && rm -rf pandas/tests numba/tests pyarrow/tests pyarrow/include pulp/solverdir/cbc/osx pulp/solverdir/cbc/win && find scipy numpy matplotlib sqlalchemy -type d -name tests -prune -exec rm -rf {} +
 	@touch $@
 
 $(VENV)/.dev: $(VENV)/.runtime envs/dev.txt
