@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
-from burstbench.stats.relations import average_ranks, line, pearson, piecewise, spearman
-from scipy import stats
+from burstbench.stats.relations import average_ranks, line, pearson, piecewise, quantile_slope, spearman
+from scipy import optimize, stats
 
 
 @pytest.fixture
@@ -73,3 +73,31 @@ def test_too_little_data_is_refused():
         line(np.ones(5), np.arange(5.0))
     with pytest.raises(ValueError, match="ten distinct"):
         piecewise(np.arange(9), np.arange(9.0))
+
+
+@pytest.mark.parametrize("share", [0.05, 0.5, 0.95])
+def test_quantile_slope_is_the_linear_programs(share):
+    """Koenker and Bassett's own form: least share · above + (1 - share) · below, as a linear program."""
+    rng = np.random.default_rng(6)
+    n = 150
+    x = rng.integers(1, 500, n)
+    y = 20 + 0.3 * x + x / 100 * rng.standard_normal(n)
+    ones, eye = np.ones((n, 1)), np.eye(n)
+    free, positive = (None, None), (0, None)
+    found = optimize.linprog(
+        np.concatenate(([0, 0], np.full(n, share), np.full(n, 1 - share))),
+        A_eq=np.hstack((ones, x[:, None], eye, -eye)),
+        b_eq=y,
+        bounds=[free, free] + [positive] * (2 * n),
+    )
+    assert quantile_slope(x, y, share) == pytest.approx(found.x[1], abs=1e-5)
+
+
+def test_quantile_slopes_open_where_the_spread_grows():
+    rng = np.random.default_rng(7)
+    x = rng.uniform(0, 100, 20_000)
+    y = x * rng.uniform(0, 2, len(x))
+    for share in (0.05, 0.5, 0.95):
+        assert quantile_slope(x, y, share) == pytest.approx(2 * share, abs=0.03)
+    with pytest.raises(ValueError, match="varies"):
+        quantile_slope(np.ones(5), np.arange(5), 0.5)

@@ -14,6 +14,8 @@ from burstbench.stats.intervals import Z95, wilson
 
 # The dip test's table of critical values ends here; longer samples are thinned to it, and `n` says so.
 DIP_SAMPLE = 72_000
+# Quantile lines rest on at most so many requests.
+QUANTILE_SAMPLE = 20_000
 # A response counts as near the limit from this share of the source's longest response on.
 NEAR_LIMIT = 0.9
 
@@ -300,12 +302,13 @@ def statistic_rows(request: np.ndarray, response: np.ndarray, rng: np.random.Gen
     longest (Wilson intervals); `response_dip` and `response_log_dip` (the dip of the lengths, and of their logarithms:
     a test may see two modes on one axis only); `pearson`, `spearman`, `slope` [tokens per token] and `intercept` of
     responses on requests; `piecewise_break` [tokens], `piecewise_slope_below`, `piecewise_slope_above`, and
-    `piecewise_explained` (share of the straight line's residual sum that the break removes).
+    `piecewise_explained` (share of the straight line's residual sum that the break removes); `quantile_slope_05`, `_50`
+    and `_95`, slopes of the lines of quantiles [tokens per token], on at most 20,000 requests drawn at random.
 
     Args:
         request: lengths of answered requests, shape (n,), n at least 1 [tokens].
         response: lengths of their responses, shape (n,) [tokens].
-        rng: for the dip test.
+        rng: for the dip test and the draw of the quantile lines.
     """
     from burstbench.stats import relations
 
@@ -356,6 +359,13 @@ def statistic_rows(request: np.ndarray, response: np.ndarray, rng: np.random.Gen
             yield row("piecewise_slope_below", *broken.below)
             yield row("piecewise_slope_above", *broken.above)
             yield row("piecewise_explained", broken.explained)
+        if n > QUANTILE_SAMPLE:
+            chosen = rng.choice(n, QUANTILE_SAMPLE, replace=False)
+            request, response = request[chosen], response[chosen]
+        if np.ptp(request) > 0:
+            for share in (0.05, 0.5, 0.95):
+                of_quantile = relations.quantile_slope(request, response, share)
+                yield row(f"quantile_slope_{round(100 * share):02d}", of_quantile, used=len(request))
 
 
 def log_dip(values: np.ndarray, rng: np.random.Generator) -> tuple[float, float, int]:

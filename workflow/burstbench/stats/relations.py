@@ -9,6 +9,9 @@ from burstbench.stats.intervals import Z95
 
 # Break points tried by the piecewise fit: quantiles of x.
 _BREAKS = 199
+# Slopes of quantile lines are sought up to so many times the ratio of the spreads.
+_STEEPEST = 20.0
+_GOLDEN = (math.sqrt(5) - 1) / 2
 
 
 class Estimate(NamedTuple):
@@ -104,6 +107,46 @@ def line(x: np.ndarray, y: np.ndarray) -> tuple[Estimate, Estimate]:
     (level, slope), covariance, _ = _least_squares(design, np.asarray(y, dtype=float))
     to_zero = np.array([1.0, -centre])
     return _estimate(slope, covariance[1, 1]), _estimate(level - slope * centre, float(to_zero @ covariance @ to_zero))
+
+
+def quantile_slope(x: np.ndarray, y: np.ndarray, share: float) -> float:
+    """Slope of the line below which a share of the y lies (Koenker and Bassett 1978, Econometrica 46:33).
+
+    For a given slope the best intercept is a quantile of the residuals, and the loss that remains is convex in the
+    slope: a golden-section search finds its least to 1e-7 of the ratio of the spreads of y and x.
+
+    Args:
+        x: shape (n,), not constant.
+        y: shape (n,).
+        share: 0 … 1, exclusive.
+
+    Raises:
+        ValueError: a constant x.
+    """
+    x, y = np.asarray(x, dtype=float), np.asarray(y, dtype=float)
+    if np.ptp(x) == 0:
+        raise ValueError("a line needs an x that varies")
+    place = min(int(share * len(x)), len(x) - 1)
+
+    def loss(slope: float) -> float:
+        rest = y - slope * x
+        rest -= np.partition(rest, place)[place]
+        return float(np.where(rest >= 0, share * rest, (share - 1) * rest).sum())
+
+    scale = float(np.std(y) / np.std(x)) or 1.0
+    low, high = -_STEEPEST * scale, _STEEPEST * scale
+    left, right = high - _GOLDEN * (high - low), low + _GOLDEN * (high - low)
+    at_left, at_right = loss(left), loss(right)
+    while high - low > 1e-7 * scale:
+        if at_left <= at_right:
+            high, right, at_right = right, left, at_left
+            left = high - _GOLDEN * (high - low)
+            at_left = loss(left)
+        else:
+            low, left, at_left = left, right, at_right
+            right = low + _GOLDEN * (high - low)
+            at_right = loss(right)
+    return (low + high) / 2
 
 
 def piecewise(x: np.ndarray, y: np.ndarray) -> Piecewise:
