@@ -33,6 +33,7 @@ ROOMS: dict[str, dict[str, str]] = {
     "serve": {
         "simulate": "run a plan on the simulated engine",
         "fit": "fit step times to an engine's step log",
+        "calibrate": "find the beta at which the simulated engine uses a share of its KV cache",
         "vllm": "run a plan on a vLLM server that the job starts",
         "endpoint": "run a plan on any server with the interface of OpenAI",
     },

@@ -80,21 +80,10 @@ def simulate(
     _check_identity(settings, plan_record_path)
     kind, host, timeout = simulator["scheduler"], simulator["host"], simulator["timeout"]
 
-    count = capacity.blocks(settings["model_row"], settings["gpu_row"], simulator["memory_utilization"], kind)
-    usable = capacity.pool(count, kind)
-    limits = scheduler.Limits.of_card(kind, usable, gpu.name, gpu.memory_gib, model.max_model_len)
-    limits = replace(
-        limits,
-        max_requests=simulator.get("max_num_seqs", limits.max_requests),
-        max_tokens=simulator.get("max_num_batched_tokens", limits.max_tokens),
-    )
-    if limits.max_requests > limits.max_tokens:
-        raise SimulationError(
-            f"simulator: max_num_batched_tokens: found {limits.max_tokens}, expected at least max_num_seqs "
-            f"({limits.max_requests}), as vLLM does"
-        )
+    count, limits = limits_of(settings["model_row"], settings["gpu_row"], simulator)
+    usable = limits.blocks
     caching = bool(simulator.get("prefix_caching", False))
-    clock = _step_time(simulator, model, gpu, limits)
+    clock = step_times(simulator, model, gpu, limits)
 
     plan = contracts.PLAN.read(plan_path, ["request_id", "send_s", "prompt_tokens", "max_tokens"])
     prompt = plan.column("prompt_tokens").to_numpy()
@@ -181,9 +170,41 @@ def simulate(
     write_json(run_path, record)
 
 
+def limits_of(
+    model_row: Mapping[str, Any], gpu_row: Mapping[str, Any], simulator: Mapping[str, Any]
+) -> tuple[int, scheduler.Limits]:
+    """Return the KV-cache blocks of a simulated engine and the limits of its batches.
+
+    Raises:
+        CapacityError: the model does not fit on the GPU.
+        SimulationError: the limits contradict each other.
+    """
+    model, gpu, kind = Model.of(model_row), Gpu.of(gpu_row), simulator["scheduler"]
+    count = capacity.blocks(model_row, gpu_row, simulator["memory_utilization"], kind)
+    default = scheduler.Limits.of_card(kind, capacity.pool(count, kind), gpu.name, gpu.memory_gib, model.max_model_len)
+    limits = replace(
+        default,
+        max_requests=simulator.get("max_num_seqs", default.max_requests),
+        max_tokens=simulator.get("max_num_batched_tokens", default.max_tokens),
+    )
+    if limits.max_requests > limits.max_tokens:
+        raise SimulationError(
+            f"simulator.max_num_batched_tokens: found {limits.max_tokens}, expected at least max_num_seqs "
+            f"({limits.max_requests}), as vLLM does"
+        )
+    return count, limits
+
+
 @dataclass(frozen=True)
-class _Clock:
-    """The step times of a run: the model, what run.json says of it, checksums of its files, and its warnings."""
+class Clock:
+    """The step times of a run.
+
+    Attributes:
+        times: the model.
+        record: what run.json says of it.
+        inputs: checksums of its files.
+        warnings: where a run, with so many usable blocks, went beyond what was measured.
+    """
 
     times: steptime.StepTime
     record: dict[str, Any]
@@ -191,8 +212,13 @@ class _Clock:
     warnings: Callable[[scheduler.Run, int], list[str]]
 
 
-def _step_time(simulator: Mapping[str, Any], model: Model, gpu: Gpu, limits: scheduler.Limits) -> _Clock:
-    """The step times that the settings name."""
+def step_times(simulator: Mapping[str, Any], model: Model, gpu: Gpu, limits: scheduler.Limits) -> Clock:
+    """Return the step times that the settings name; without `step_time`, the analytic ones.
+
+    Raises:
+        SimulationError: the settings name none.
+        FitError, ProfileError: their file is wrong.
+    """
     settings = simulator.get("step_time", {"kind": "analytic"})
     kind = settings.get("kind")
     if kind not in _STEP_TIMES or set(settings) != _STEP_TIMES[kind] | {"kind"}:
@@ -216,7 +242,7 @@ def _step_time(simulator: Mapping[str, Any], model: Model, gpu: Gpu, limits: sch
             **{key: fitted.get(key) for key in ("error", "error_p90", "total_error", "range", "source")},
         }
         record["statement"] = f"fitted to the steps of another run; {near_saturation}"
-        return _Clock(
+        return Clock(
             times,
             record,
             {"step_time.file": sha256(path)},
@@ -234,7 +260,7 @@ def _step_time(simulator: Mapping[str, Any], model: Model, gpu: Gpu, limits: sch
         record = {"kind": kind, "extrapolated_cells": profile.extrapolated}
         record["statement"] = f"measured kernel times of one layer, interpolated; {near_saturation}"
         inputs = {name: sha256(folder / name) for name in kerneltable.FILES if (folder / name).exists()}
-        return _Clock(times, record, inputs, lambda result, usable: kerneltable.validity(
+        return Clock(times, record, inputs, lambda result, usable: kerneltable.validity(
             profile, largest(result), int(result.steps[:, scheduler.RUNNING].max(initial=0))))  # fmt: skip
     record = {
         "kind": "analytic",
@@ -246,7 +272,7 @@ def _step_time(simulator: Mapping[str, Any], model: Model, gpu: Gpu, limits: sch
         f"by shape; {near_saturation}",
     }
     times = steptime.analytic(model, gpu, simulator["host"], limits.max_tokens, limits.max_requests)
-    return _Clock(times, record, {}, lambda result, usable: steptime.validity(model, gpu, largest(result)))
+    return Clock(times, record, {}, lambda result, usable: steptime.validity(model, gpu, largest(result)))
 
 
 def _replies(
