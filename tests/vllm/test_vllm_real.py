@@ -2,6 +2,7 @@
 
 import os
 import re
+import select
 import signal
 import socket
 import subprocess
@@ -61,7 +62,9 @@ def test_the_times_of_a_request_follow_one_another(cell):
     names = ("intended_ns", "sent_ns", "first_scheduled_ns", "first_token_ns", "done_ns")
     times = np.array([ns(requests, name) for name in names])
     assert np.isfinite(times).all()
-    assert (np.diff(times, axis=0) >= 0).all()
+    # The client notes the time of sending after it has sent; on a busy machine the engine may be there before the note.
+    slack = np.array([0, 50e6, 0, 0])[:, None]
+    assert (np.diff(times, axis=0) >= -slack).all()
 
 
 def test_the_steps_hold_every_token(cell):
@@ -134,18 +137,17 @@ def long_cell(tmp_path):
 
 def running(made, process):
     """Wait until the run has answered some requests; return the process id of the engine."""
-    os.set_blocking(process.stderr.fileno(), False)
-    said = ""
+    said = b""
 
     def some_done():
         nonlocal said
-        said += process.stderr.read() or ""
-        return re.search(r"done [1-9]", said)
+        ready, _, _ = select.select([process.stderr], [], [], 0)
+        said += os.read(process.stderr.fileno(), 1 << 16) if ready else b""
+        return re.search(rb"done [1-9]", said)
 
     wait_for(some_done, 240, "answer")
     made.processes()  # learns the server's session
     (engine,) = (pid for pid, command in made.processes().items() if "EngineCore" in command)
-    os.set_blocking(process.stderr.fileno(), True)
     return engine
 
 
@@ -233,11 +235,11 @@ def test_a_full_disk_fails_the_job(tmp_path, long_cell):
 
 @pytest.mark.parametrize("kind", ["total", "queue"])
 def test_an_emulated_gpu_times_out_what_it_cannot_serve(tmp_path, kind):
-    """A hundred long prompts at once on an emulated A6000: it serves some, and ends the others at the deadline."""
+    """A hundred prompts at once on an emulated A6000: it serves some, and ends the others at the deadline."""
     seconds = 4.0
     made = Cell(
         tmp_path,
-        np.full(100, 1500),
+        np.full(100, 300),
         np.zeros(100),
         max_tokens=1024,
         engine="vllm-emulated",
@@ -245,7 +247,7 @@ def test_an_emulated_gpu_times_out_what_it_cannot_serve(tmp_path, kind):
         gpu="a6000",
         simulator={
             "timeout": {"kind": kind, "seconds": seconds},
-            "response_lengths": {"kind": "constant", "tokens": 20},
+            "response_lengths": {"kind": "constant", "tokens": 4},
         },
     )
     status, said = made.run()

@@ -229,7 +229,7 @@ def test_who_waits_too_long_in_the_queue_is_ended_and_answered(make, tmp_path):
     assert sorted(engine.requests) == [name(0), name(2)]
     engine.shutdown()
     ended = [row for row in events(tmp_path) if row[0] == journal.ENDED]
-    assert ended == [(journal.ENDED, 1, 2_500_000_000, journal.ENDINGS.index("queue_timeout"), 0, 0)]
+    assert ended == [(journal.ENDED, 1, 2_600_000_000, journal.ENDINGS.index("queue_timeout"), 0, 0)]
     assert step(engine, clock, 2_600_000_000, 2_700_000_000, {name(0): 1}) == {}, "answered once"
 
 

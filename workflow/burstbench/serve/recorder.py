@@ -58,7 +58,6 @@ class _Recording(Scheduler):
         self._unscheduled: dict[str, int] = {}  # by id, in the order of arrival: when it arrived [ns]
         self._tokenless: set[str] = set()  # ids that have no token yet
         self._begun: dict[int, tuple[int, ...]] = {}  # by id() of the scheduler's output: what the step will log
-        self._expired: list[Request] = []
         self._last_end_ns = 0
         self._memory = (-_MEMORY_EVERY_NS, -1)
         # By exit() as well, where nobody calls `shutdown`.
@@ -78,8 +77,6 @@ class _Recording(Scheduler):
 
     def schedule(self, *args: Any, **kwargs: Any) -> SchedulerOutput:
         start = time.monotonic_ns()
-        if self._queue_ns:
-            self._expire(start)
         output = super().schedule(*args, **kwargs)
         preempted = len(output.preempted_req_ids or ())
         if not output.total_num_scheduled_tokens and not preempted:
@@ -124,13 +121,13 @@ class _Recording(Scheduler):
                 self._events.add(journal.FIRST_TOKEN, number, end, 0, 0, 0)
             if request.is_finished():
                 self._ended(request, end, _ENDINGS.get(request.status, _ERROR))
-        for request in self._expired:
+        # Between two steps, so that the answers leave now and not with the step to come.
+        for request in self._expire(end) if self._queue_ns else ():
             out = EngineCoreOutput(request_id=request.request_id, new_token_ids=[], finish_reason=FinishReason.ERROR)
             if request.client_index in outputs:
                 outputs[request.client_index].outputs.append(out)
             else:
                 outputs[request.client_index] = EngineCoreOutputs(outputs=[out])
-        self._expired.clear()
         if not self._live:
             self._flush()
         return outputs
@@ -162,19 +159,19 @@ class _Recording(Scheduler):
         self._tokenless.discard(request.request_id)
         self._events.add(journal.ENDED, number, now, ending, request.num_output_tokens, request.num_preemptions)
 
-    def _expire(self, now: int) -> None:
-        """End those who have waited too long for their first schedule; they are answered by an error."""
+    def _expire(self, now: int) -> list[Request]:
+        """End those who have waited too long for their first schedule; the caller answers them by an error."""
         late = []
         for name, arrived in self._unscheduled.items():
             if now - arrived < self._queue_ns:
                 break
             late.append(name)
+        requests = [self._live[name][1] for name in late]
+        for request in requests:
+            self._ended(request, now, _QUEUE_TIMEOUT)
         if late:
-            requests = [self._live[name][1] for name in late]
-            for request in requests:
-                self._ended(request, now, _QUEUE_TIMEOUT)
             self.finish_requests(late, RequestStatus.FINISHED_ABORTED)
-            self._expired += requests
+        return requests
 
     def _gpu_memory(self, now: int) -> int:
         """Bytes in use on the GPU, by all its processes; -1 without one."""
