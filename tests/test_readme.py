@@ -41,7 +41,7 @@ def test_there_are_commands():
 
 @pytest.mark.parametrize("command", dict.fromkeys(COMMANDS))
 def test_commands_run(command, tmp_path):
-    """Real where that is quick; a dry run for what takes minutes; the target's existence for the two commands themselves."""
+    """Real where that is quick, a dry run for what takes minutes."""
     if command.startswith("."):
         assert command == ". .venv/bin/activate"
         return

@@ -137,6 +137,7 @@ def test_the_projects_own_registry(root):
         "sharegpt_full",
         "sharegpt_subset",
         "tokenizer_mistral_v1",
+        "tokenizer_llama_2",
     ]
     # CRLF has one byte more a line: 1,429,737 requests and the header.
     crlf, lf = datasets["burstgpt_1"].identities

@@ -349,7 +349,7 @@ TRACE_CHECK = Contract(
         real(
             "error",
             "1",
-            "relative error (found - published) / published; a difference where `unit` is '1'; null where published is 0",
+            "relative error (found - published) / published; a difference for unit '1'; null where published is 0",
             nullable=True,
         ),
         real("reading_error", "as `unit`", "how exactly the published value could be read", 0),

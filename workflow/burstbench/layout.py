@@ -45,7 +45,11 @@ FIGURES: dict[str, tuple[str, ...]] = {
     "fig16": ("mirror_conversation_timeline", "mirror_api_timeline"),
     "fig17": ("vary_alpha_summary", "vary_beta_summary", "vary_theta_summary"),
 }
-TABLES: dict[str, tuple[str, ...]] = {"table1": ("failures", "length_counts", "gamma_profile"), "table2": (), "table3": ("warmup_summary",)}
+TABLES: dict[str, tuple[str, ...]] = {
+    "table1": ("failures", "length_counts", "gamma_profile"),
+    "table2": (),
+    "table3": ("warmup_summary",),
+}
 SCORECARD: tuple[str, ...] = (
     "daily_counts",
     "hourly_counts",
@@ -232,13 +236,15 @@ class Layout:
         """Return, by experiment and cell, all that a run of vLLM depends on, as JSON."""
         emulated = self.config["engine"] == "vllm-emulated"
         return self._by_cell(
-            lambda cell: {
-                "engine": self.config["engine"],
-                "model_row": self.models[cell.model],
-                "gpu_row": self.gpus.get(cell.gpu),
-                "vllm": self.config["engines"]["vllm"],
-            }
-            | ({"simulator": self.config["engines"]["simulator"]} if emulated else {})
+            lambda cell: (
+                {
+                    "engine": self.config["engine"],
+                    "model_row": self.models[cell.model],
+                    "gpu_row": self.gpus.get(cell.gpu),
+                    "vllm": self.config["engines"]["vllm"],
+                }
+                | ({"simulator": self.config["engines"]["simulator"]} if emulated else {})
+            )
         )
 
     def _by_cell(self, settings: Callable[[Cell], dict[str, Any]]) -> dict[str, dict[str, str]]:

@@ -160,7 +160,7 @@ def draw_hours(inputs: Inputs, style: Style, quantity: Quantity, service: str) -
         what,
         inputs.facts,
         ("trace",),
-        f"{name} log, workdays, hours with at least one request (as the published boxes, by their sums)",
+        f"{name} log, workdays, hours with at least one request",
         f"{workdays} workdays, the hours of a box in the CSV; {total} {unit}",
         extra,
     )

@@ -50,7 +50,7 @@ class ModelledExecutor(Executor):
         self.prefix = f"cmpl-{settings['run_id']}-"
         with np.load(settings["tables"]) as tables:
             self.lengths = tables["response_tokens"]
-            self.times = tuple(tables[name] for name in ("linear_s", "head_s", "attention"))
+            self.times = tables["linear_s"], tables["head_s"], tables["attention"]
         self.sequences: dict[str, _Sequence] = {}
 
     def collective_rpc(
@@ -78,7 +78,7 @@ class ModelledExecutor(Executor):
         elif method in quiet:
             result = []
         else:
-            raise NotImplementedError(f"the emulated GPU cannot {method}")
+            raise RuntimeError(f"the emulated GPU cannot {method}")
         if non_block:
             future: Future[Any] = Future()
             future.set_result(result)
@@ -122,7 +122,19 @@ class ModelledExecutor(Executor):
             sequence.produced += 1
             tokens.append([EOS if sequence.produced >= sequence.response else _WORD])
         if names:
-            seconds = steptime.seconds(*self.times, total, len(names), decodes, context_sum, context_max, chunks, work)
+            times = self.times
+            seconds = steptime.seconds(
+                times.linear_s,
+                times.head_s,
+                times.attention,
+                total,
+                len(names),
+                decodes,
+                context_sum,
+                context_max,
+                chunks,
+                work,
+            )
             time.sleep(max(0.0, begun + seconds - time.monotonic()))
         output = ModelRunnerOutput(
             req_ids=names, req_id_to_index={name: place for place, name in enumerate(names)}, sampled_token_ids=tokens
