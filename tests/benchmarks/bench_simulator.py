@@ -55,6 +55,22 @@ def main() -> None:
                     f"{kind:10}{model_name + ' ' + gpu_name:26}{load:>5}x{size:>10}{len(steps):>10}{speeds}"
                     f"{steps[:, scheduler.RUNNING].mean():>10.1f}"
                 )
+    rng = np.random.default_rng(1)
+    model, gpu = Model.of(models["llama-2-7b-chat"]), Gpu.of(gpus["a800"])
+    usable = capacity.pool(capacity.blocks(models["llama-2-7b-chat"], gpus["a800"], 0.9, "v1"), "v1")
+    limits = scheduler.Limits.of_card("v1", usable, gpu.name, gpu.memory_gib, model.max_model_len)
+    times = steptime.analytic(model, gpu, "modern", limits.max_tokens, limits.max_requests)
+    arrival = np.cumsum(rng.gamma(0.25, 1.0, 1_000_000) * 1e9).astype(np.int64)
+    prompt = 1 + rng.choice(weights.size, arrival.size, p=weights / weights.sum())
+    response = np.clip(np.exp(rng.normal(5.3, 1.1, arrival.size)), 1, 1000).astype(np.int64)
+    for caching in (False, True):
+        began = time.process_time()
+        run = scheduler.simulate(
+            "v1", arrival, prompt, response, limits, times, "queue", 30_000_000_000, prefix_caching=caching
+        )
+        print(
+            f"a million requests, prefix caching {caching}: {time.process_time() - began:.1f} s, {len(run.steps)} steps"
+        )
 
 
 if __name__ == "__main__":
