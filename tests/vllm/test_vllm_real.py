@@ -259,10 +259,12 @@ def test_an_emulated_gpu_times_out_what_it_cannot_serve(tmp_path, kind):
     assert set(requests.column("outcome").to_pylist()) == {"ok", "timeout"}
     waited = (ns(requests, "done_ns") - ns(requests, "sent_ns"))[late] / 1e9
     longest_step = ns(steps, "duration_ns").max() / 1e9
-    # The scheduler ends those in its queue between two steps; the middleware has a clock of its own.
+    # The scheduler ends those in its queue between two steps; the middleware has a clock of its own. Where the tests of
+    # others hold the cores, server and client are late by as much: the half of them must not be.
     slack = 0.2 + (longest_step if kind == "queue" else 0)
     assert waited.min() >= seconds
-    assert waited.max() < seconds + slack
+    assert np.median(waited) < seconds + slack + 0.2
+    assert waited.max() < seconds + slack + 1
     if kind == "queue":
         assert np.isnan(ns(requests, "first_scheduled_ns")[late]).all()
         assert (ns(requests, "done_ns")[~late] / 1e9).max() > seconds, "who runs may go on"

@@ -54,6 +54,7 @@ class Cell:
             "startup_s": 240,
         }
         simulator = {
+            "scheduler": "v1",
             "host": "modern",
             "memory_utilization": 0.9,
             "timeout": {"kind": "total", "seconds": 30},

@@ -3,6 +3,7 @@
 # A measured run takes the whole machine: two servers on one GPU, or a server and a plot on one core, would measure each
 # other. On a cluster the profile sets the threads.
 ALONE = workflow.cores or 16
+EMULATED = config["engine"] == "vllm-emulated"
 MEASURED = config["engine"] == "vllm" and config["engines"]["vllm"]["device"] == "gpu"
 
 if config["engine"] == "simulator":
@@ -68,7 +69,9 @@ else:
                 **code("serve.vllm"),
                 **code("serve.recorder"),
                 **code("serve.autotimeout"),
-                **code("serve.emulated"),
+                **(
+                    code("serve.emulated") | code("serve.modelled") if EMULATED else {}
+                ),
             },
         message:
             "Serve {wildcards.experiment} {wildcards.cell} by vLLM"

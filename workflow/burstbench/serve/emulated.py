@@ -50,7 +50,7 @@ class ModelledExecutor(Executor):
         self.prefix = f"cmpl-{settings['run_id']}-"
         with np.load(settings["tables"]) as tables:
             self.lengths = tables["response_tokens"]
-            self.times = tables["linear_s"], tables["head_s"], tables["attention"]
+            self.times = steptime.StepTime(tables["linear_s"], tables["head_s"], tables["attention"])
         self.sequences: dict[str, _Sequence] = {}
 
     def collective_rpc(

@@ -7,6 +7,7 @@ which sleeps the modelled time of a GPU that is not there. vLLM is installed in 
 
 import argparse
 import http.client
+import importlib
 import json
 import re
 import secrets
@@ -22,7 +23,6 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-from numpy.typing import NDArray
 
 import burstbench
 from burstbench import contracts
@@ -30,13 +30,14 @@ from burstbench.cli import add_settings
 from burstbench.errors import UserError
 from burstbench.files import read_json, sha256, write_json
 from burstbench.prompts.pool import Pool
-from burstbench.seeds import generator
-from burstbench.serve import capacity, client, joined, journal, machine, responses, steptime, tiny
-from burstbench.serve.gpus import GIB, Gpu, Model
+from burstbench.serve import client, joined, journal, machine, tiny
+from burstbench.serve.gpus import GIB, Model
 from burstbench.serve.server import HOST, Server
 
 IDENTITY = ("experiment", "model", "gpu", "seed")
 PACKAGE = Path(burstbench.__file__).parent
+# vLLM's default on GPUs, said aloud.
+BLOCK_TOKENS = 16
 # vLLM's attention on a CPU takes blocks of 16 or of 32 tokens, by the instructions that the CPU has.
 CPU_BLOCK_TOKENS = 32
 # Of the server's own counters, as a second count of what the recorder saw.
@@ -124,7 +125,7 @@ def serve(
     Args:
         settings: experiment, model, gpu, seed, root_seed, engine ("vllm" or "vllm-emulated"), model_row, gpu_row (none
             with `device: cpu`), vllm (engines.vllm of the study), and for the emulated GPU simulator
-            (engines.simulator: host, memory_utilization, timeout, response_lengths).
+            (engines.simulator).
         plan_path: contract `plan`.
         plan_record_path: plan.json, which names the same cell.
         pool_path: pool.arrow.
@@ -156,7 +157,13 @@ def serve(
     pool = Pool(pool_path)
     run_id = secrets.token_hex(6)
     timeout = settings["simulator"]["timeout"] if emulated else vllm["timeout"]
-    limits = limits_of(settings)
+    # By name: a change of the modelled GPU is no reason to measure a real one again (`burstbench.fingerprint`).
+    modelled = (
+        importlib.import_module("burstbench.serve.modelled").of(settings, plan, replies_path) if emulated else None
+    )
+    limits = Limits(vllm["max_num_seqs"], vllm["max_num_batched_tokens"])
+    if modelled:
+        limits = Limits(modelled.max_num_seqs, modelled.max_num_batched_tokens)
     extras: dict[str, Any] = {}
 
     def folder(server: Server) -> Path:
@@ -164,9 +171,9 @@ def serve(
 
     def command(server: Server) -> list[str]:
         source = str(folder(server))
-        if emulated:
+        if modelled:
             tiny.write(folder(server), model, [tiny.EOS])
-            np.savez(server.folder / "tables.npz", **extras["tables"])
+            np.savez(server.folder / "tables.npz", **modelled.arrays)
         elif vllm["weights"] == "dummy":
             tiny.write(folder(server), model, tiny.random_ends(model))
         else:
@@ -195,30 +202,16 @@ def serve(
             given |= {"VLLM_ENABLE_V1_MULTIPROCESSING": "0", "OMP_NUM_THREADS": "1"}
         if emulated or vllm["weights"] != "hub":
             given |= {"HF_HUB_OFFLINE": "1"}
-        if emulated:
+        if modelled:
             given["BURSTBENCH_EMULATED"] = json.dumps(
                 {
                     "model_row": settings["model_row"],
-                    "blocks": extras["blocks"],
+                    "blocks": modelled.blocks,
                     "tables": str(server.folder / "tables.npz"),
                     "run_id": run_id,
                 }
             )
         return given
-
-    if emulated:
-        if replies_path is None:
-            raise RunError("--replies is missing: the emulated GPU draws response lengths from them")
-        simulator = settings["simulator"]
-        extras["blocks"] = capacity.blocks(settings["model_row"], settings["gpu_row"], simulator["memory_utilization"])
-        gpu = Gpu.of(settings["gpu_row"], settings["gpu"])
-        times = steptime.analytic(model, gpu, simulator["host"], limits.max_num_batched_tokens, limits.max_num_seqs)
-        extras["tables"] = {
-            "linear_s": times.linear_s,
-            "head_s": times.head_s,
-            "attention": times.attention,
-            "response_tokens": natural_lengths(settings, plan, contracts.REPLIES.read(replies_path)),
-        }
 
     with Server(command, environment, log_path, vllm["startup_s"]) as server:
         print(f"the server answers on {HOST}:{server.port} after {server.startup_s:.1f} s", file=sys.stderr)
@@ -312,19 +305,11 @@ def serve(
         },
         "revision": machine.revision(PACKAGE),
     }
-    if emulated:
-        simulator = settings["simulator"]
-        record |= {
-            "host": simulator["host"],
-            "capacity": {"blocks": extras["blocks"], "memory_utilization": simulator["memory_utilization"]},
-            "response_lengths": {
-                **simulator["response_lengths"],
-                "statement": "response lengths drawn, not generated",
-            },
-        }
-        if engine_facts["blocks"] != extras["blocks"]:
+    if modelled:
+        record |= modelled.record
+        if engine_facts["blocks"] != modelled.blocks:
             raise RunError(
-                f"vLLM made {engine_facts['blocks']} KV-cache blocks, expected the modelled {extras['blocks']}"
+                f"vLLM made {engine_facts['blocks']} KV-cache blocks, expected the modelled {modelled.blocks}"
             )
     write_json(run_path, record)
     return record
@@ -351,7 +336,7 @@ def flags(settings: Mapping[str, Any], limits: Limits, source: str, port: int, r
         "--max-model-len": row["max_model_len"],
         "--max-num-seqs": limits.max_num_seqs,
         "--max-num-batched-tokens": limits.max_num_batched_tokens,
-        "--block-size": CPU_BLOCK_TOKENS if cpu and not emulated else capacity.BLOCK_TOKENS,
+        "--block-size": CPU_BLOCK_TOKENS if cpu and not emulated else BLOCK_TOKENS,
         "--dtype": "float32" if row["bytes_per_parameter"] == 4 else "float16",
         "--seed": settings["seed"],
         "--uvicorn-log-level": "warning",
@@ -384,27 +369,6 @@ def flags(settings: Mapping[str, Any], limits: Limits, source: str, port: int, r
             "--middleware": "burstbench.serve.autotimeout.AutoTimeout",
         }
     return [text for name, value in found.items() for text in (name, str(value))] + switches
-
-
-def limits_of(settings: Mapping[str, Any]) -> Limits:
-    """Return the limits of a batch: the study's, or for an emulated GPU those that vLLM would choose on it."""
-    if settings["engine"] == "vllm-emulated":
-        gpu = settings["gpu_row"]
-        large = gpu["memory_gib"] >= 70 and "a100" not in gpu["name"].lower()
-        return Limits(1024, 8192) if large else Limits(256, 2048)
-    return Limits(settings["vllm"]["max_num_seqs"], settings["vllm"]["max_num_batched_tokens"])
-
-
-def natural_lengths(settings: Mapping[str, Any], plan: pa.Table, replies: pa.Table) -> NDArray[np.int64]:
-    """Return the response length of each request before any limit: the same as the simulator draws for this cell."""
-    rng = generator(settings["root_seed"], "serve", *(settings[key] for key in IDENTITY), "responses")
-    return responses.draw(
-        settings["simulator"]["response_lengths"],
-        plan.column("prompt_tokens").to_numpy(),
-        replies.column("request_tokens").to_numpy(),
-        replies.column("reply_tokens").to_numpy(),
-        rng,
-    )
 
 
 def check_identity(settings: Mapping[str, Any], path: Path) -> None:
