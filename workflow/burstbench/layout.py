@@ -4,6 +4,7 @@ import dataclasses
 import json
 from collections.abc import Callable
 from datetime import date, timedelta
+from pathlib import Path
 from typing import Any
 
 from burstbench.config import ROOT, Cell, cells, load_yaml
@@ -231,6 +232,14 @@ class Layout:
                 "simulator": self.config["engines"]["simulator"],
             }
         )
+
+    def simulator_files(self) -> list[str]:
+        """Return the files that the simulator's settings name: measured lengths, fitted or tabulated step times."""
+        simulator = self.config["engines"]["simulator"]
+        parts = [simulator["response_lengths"], simulator.get("step_time", {})]
+        single = [part["file"] for part in parts if "file" in part]
+        folders = [Path(part["folder"]) for part in parts if "folder" in part]
+        return single + sorted(str(path) for folder in folders for path in folder.iterdir() if path.is_file())
 
     def vllm_settings(self) -> dict[str, dict[str, str]]:
         """Return, by experiment and cell, all that a run of vLLM depends on, as JSON."""

@@ -10,6 +10,7 @@ if config["engine"] == "simulator":
 
     rule serve_simulate:
         input:
+            layout.simulator_files(),
             plan=f"{root}/plan/{{experiment}}/{{cell}}/plan.parquet",
             record=f"{root}/plan/{{experiment}}/{{cell}}/plan.json",
             replies=f"{root}/prompts/replies.parquet",
