@@ -9,7 +9,7 @@ min_version("9.0")
 
 sys.path.insert(0, str(Path(workflow.basedir) / "workflow"))
 
-from burstbench.config import check
+from burstbench.config import check, in_order
 from burstbench.errors import UserError
 from burstbench.fingerprint import code
 from burstbench.layout import FIGURES, SCORECARD, TABLES, Layout, as_json, options
@@ -20,7 +20,7 @@ configfile: "config/study.yaml"
 
 
 try:
-    check(config, [Path(path) for path in workflow.configfiles])
+    check(config, in_order(workflow.configfiles))
 except UserError as error:
     raise WorkflowError(str(error)) from None
 

@@ -67,8 +67,9 @@ def copy_of_the_repository(folder: Path) -> Repository:
 def finished(tmp_path_factory) -> Repository:
     """The small study, finished. Tests may change the copy but must put it back."""
     for name in ("sharegpt_subset", "tokenizer_mistral_v1"):
-        rule = [sys.executable, "-m", "snakemake", f"fetch_{name}", "--quiet", "all"]
-        subprocess.run(rule, cwd=ROOT, check=True, env=os.environ | {"PYTHONPATH": "workflow"})
+        # Not through Snakemake: a dry run in the repository, in another worker, would lock it.
+        fetch = ["sources", "fetch", "--registry", "config/datasets.csv", "--name", name, "--out", f"data/raw/{name}"]
+        subprocess.run([sys.executable, "-m", "burstbench", *fetch], cwd=ROOT, check=True)
     repository = copy_of_the_repository(tmp_path_factory.mktemp("study"))
     repository.snakemake()
     return repository

@@ -71,6 +71,14 @@ def test_every_table_keeps_its_contract(results):
     assert checked > 80
 
 
+def test_snakemakes_own_report_has_every_figure_with_its_caption(finished):
+    finished.snakemake("--report", "report.html")
+    page = (finished.folder / "report.html").read_text()
+    for number in range(1, 18):
+        assert f"results/small/figures/fig{number:02d}.svg" in page
+    assert page.count("statistical twin") > 0
+
+
 def test_a_killed_run_is_finished_by_the_same_command_with_the_same_bytes(finished, tmp_path):
     again = copy_of_the_repository(tmp_path)
     targets = [f"results/small/{name}" for name in ("figures/fig17.svg", "figures/fig06.svg", "tables/table3.csv")]

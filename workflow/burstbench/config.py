@@ -1,6 +1,7 @@
 """The configuration: strict, checked as a whole before any job starts, with errors that name key and file."""
 
 import itertools
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -45,6 +46,12 @@ def load_yaml(path: Path) -> Any:
         raise ConfigError(f"{path}: {error.strerror}") from error
     except yaml.YAMLError as error:
         raise ConfigError(f"{path}: not YAML: {error}") from error
+
+
+def in_order(files: Sequence[str]) -> list[Path]:
+    """Return Snakemake's configuration files so that a later one wins: it names the study's own after its overlays."""
+    study = ROOT / "config/study.yaml"
+    return sorted(map(Path, files), key=lambda path: path.resolve() != study.resolve())
 
 
 def load(files: Sequence[Path]) -> dict[str, Any]:
@@ -133,8 +140,14 @@ def _origin(path: Sequence[str | int], files: Sequence[Path]) -> str:
             except (KeyError, IndexError, TypeError):
                 break
         else:
-            return str(file)
-    return "--config" if path else str(files[-1] if files else "--config")
+            return _short(file)
+    return "--config" if path or not files else _short(files[-1])
+
+
+def _short(file: Path) -> str:
+    """The path as a user would type it here."""
+    relative = os.path.relpath(file)
+    return str(file) if relative.startswith("..") else relative
 
 
 def _explain(error: jsonschema.ValidationError, files: Sequence[Path]) -> list[str]:
@@ -253,7 +266,7 @@ def _semantics(config: dict[str, Any], files: Sequence[Path], folder: Path) -> l
             validate_phases(experiment["phases"], prompt_max_tokens=config["prompts"]["max_tokens"])
         except UserError as error:
             problem(["experiments", name, "phases"], str(error))
-    for cell in cells(config):
+    for cell in cells(config) if not problems else []:
         if cell.gpu not in config["initial"].get(cell.model, {}):
             problem(["initial", cell.model], f"has no row for {cell.gpu!r}, which {cell.experiment!r} needs")
     return sorted(set(problems))
