@@ -13,7 +13,7 @@ import pyarrow.compute as pc
 from burstbench.cli import add_settings
 from burstbench.contracts import LENGTH_COUNTS, LENGTH_FITS, LENGTH_TESTS, RESPONSE_BINS, RESPONSE_BY_REQUEST, Contract
 from burstbench.errors import UserError
-from burstbench.metrics.runs import Cell, floats, identity, join
+from burstbench.metrics.runs import Cell, add_cells, floats, identity, join
 from burstbench.seeds import generator
 from burstbench.stats.lengths import length_tables
 
@@ -23,15 +23,7 @@ TABLES: tuple[Contract, ...] = (LENGTH_COUNTS, LENGTH_FITS, LENGTH_TESTS, RESPON
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options of `burstbench metrics lengths`."""
     add_settings(parser)
-    parser.add_argument(
-        "--cell",
-        nargs=2,
-        type=Path,
-        action="append",
-        required=True,
-        metavar=("PLAN_DIR", "SERVE_DIR"),
-        help="a cell's plan folder and serve folder; once for each cell",
-    )
+    add_cells(parser)
     for contract in TABLES:
         option = "--" + contract.name.replace("_", "-")
         parser.add_argument(option, type=Path, required=True, help=f"to write: {contract.description}")

@@ -1,5 +1,6 @@
 """The cells of an experiment as arrays: a plan and what became of it, joined and checked."""
 
+import argparse
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -17,6 +18,19 @@ from burstbench.metrics.definitions import NS_PER_S, Engine, Requests
 
 ROUNDING_NS = 1000
 """A run's intended times may differ from its plan's by this much: the plan is in seconds, the run in nanoseconds."""
+
+
+def add_cells(parser: argparse.ArgumentParser) -> None:
+    """Give a verb the option `--cell`, once for each cell."""
+    parser.add_argument(
+        "--cell",
+        nargs=2,
+        type=Path,
+        action="append",
+        required=True,
+        metavar=("PLAN_DIR", "SERVE_DIR"),
+        help="a cell's plan folder and serve folder; once for each cell",
+    )
 
 
 class Cell(NamedTuple):

@@ -15,7 +15,7 @@ from burstbench.contracts import CELL_METRICS, SUMMARY, TIMELINE
 from burstbench.errors import UserError
 from burstbench.metrics import definitions
 from burstbench.metrics.definitions import NS_PER_S, Floats, Part
-from burstbench.metrics.runs import Cell, Run, read_run
+from burstbench.metrics.runs import Cell, Run, add_cells, read_run
 from burstbench.progress import progress
 from burstbench.seeds import generator
 
@@ -32,15 +32,7 @@ MAX_INTERVALS = 1_000_000
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options of `burstbench metrics summarise`."""
     add_settings(parser)
-    parser.add_argument(
-        "--cell",
-        nargs=2,
-        type=Path,
-        action="append",
-        required=True,
-        metavar=("PLAN_DIR", "SERVE_DIR"),
-        help="a cell's plan folder and serve folder; once for each cell",
-    )
+    add_cells(parser)
     parser.add_argument("--cells", type=Path, required=True, help="metrics of each cell, to write")
     parser.add_argument("--summary", type=Path, required=True, help="the same over the seeds, to write")
     parser.add_argument("--timeline", type=Path, required=True, help="metrics over time, to write")
