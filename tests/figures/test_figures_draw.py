@@ -23,8 +23,6 @@ from matplotlib.text import Text
 from PIL import Image
 
 NAMES = sorted(FIGURES)
-# All figures are drawn once, by one worker.
-pytestmark = pytest.mark.xdist_group("figures")
 
 
 @pytest.fixture(scope="session")

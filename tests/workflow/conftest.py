@@ -1,5 +1,6 @@
 """A copy of the repository with a small study, made once for the tests that run Snakemake for real."""
 
+import fcntl
 import os
 import re
 import shutil
@@ -66,10 +67,21 @@ def copy_of_the_repository(folder: Path) -> Repository:
 @pytest.fixture(scope="session")
 def finished(tmp_path_factory) -> Repository:
     """The small study, finished. Tests may change the copy but must put it back."""
-    for name in ("sharegpt_subset", "tokenizer_mistral_v1"):
-        # Not through Snakemake: a dry run in the repository, in another worker, would lock it.
-        fetch = ["sources", "fetch", "--registry", "config/datasets.csv", "--name", name, "--out", f"data/raw/{name}"]
-        subprocess.run([sys.executable, "-m", "burstbench", *fetch], cwd=ROOT, check=True)
+    # Not through Snakemake: a dry run in the repository, in another worker, would lock it. One worker at a time.
+    with open(ROOT / "data/raw/.lock", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        for name in ("sharegpt_subset", "tokenizer_mistral_v1"):
+            fetch = [
+                "sources",
+                "fetch",
+                "--registry",
+                "config/datasets.csv",
+                "--name",
+                name,
+                "--out",
+                f"data/raw/{name}",
+            ]
+            subprocess.run([sys.executable, "-m", "burstbench", *fetch], cwd=ROOT, check=True)
     repository = copy_of_the_repository(tmp_path_factory.mktemp("study"))
     repository.snakemake()
     return repository

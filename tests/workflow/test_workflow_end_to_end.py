@@ -14,8 +14,6 @@ from pypdf import PdfReader
 
 from .conftest import copy_of_the_repository, environment
 
-pytestmark = pytest.mark.xdist_group("small study")
-
 
 @pytest.fixture
 def results(finished):

@@ -8,8 +8,6 @@ import pytest
 
 from .conftest import change, jobs
 
-pytestmark = pytest.mark.xdist_group("small study")
-
 PAPER = Counter({"Typeset the paper": 1, "Make the web page": 1, "Record what every artifact was made from": 1})
 PARAMETERS = Counter({"Write the parameters of the study": 1})
 FIGURES = Counter({f"Draw fig{number:02d}": 1 for number in range(1, 18)})
