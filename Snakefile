@@ -25,7 +25,8 @@ except UserError as error:
     raise WorkflowError(str(error)) from None
 
 use_own_commands()
-clear_stale(Path(".snakemake"))
+if workflow.is_main_process:
+    clear_stale(Path(".snakemake"))
 layout = Layout(config)
 root = layout.root
 

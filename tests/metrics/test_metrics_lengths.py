@@ -14,7 +14,6 @@ SETTINGS = {
     "request_bin_tokens": 10,
     "coarse_request_bins": [1, 10, 100],
     "response_bin_tokens": 5,
-    "limit_tokens": 100,
 }
 
 

@@ -36,7 +36,6 @@ PARAMETERS = {
             "request_bin_tokens": 20,
             "coarse_request_bins": [1, 100, 250],
             "response_bin_tokens": 25,
-            "limit_tokens": 4000,
         },
     },
     "prompts": {"dataset": "sharegpt_subset", "max_tokens": 3072, "buffer_tokens": 24000000},

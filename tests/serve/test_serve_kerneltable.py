@@ -1,15 +1,12 @@
 """Step times from kernel tables: a small profile worked out by hand, wrong profiles, and a real server's log."""
 
 import json
-import os
-from pathlib import Path
 
 import numpy as np
 import pytest
 from burstbench.serve import kerneltable, scheduler, steptime
 from burstbench.serve.kerneltable import ProfileError
 
-DATA = os.environ.get("BURSTBENCH_SHARED_DATA")
 KERNELS = (
     "embedding",
     "final_layernorm",
@@ -131,9 +128,8 @@ def test_a_wrong_profile_is_refused(profile, file, old, new, message):
     assert file in str(caught.value)
 
 
-@pytest.mark.skipif(not DATA, reason="BURSTBENCH_SHARED_DATA is not set: no log of a real server")
-def test_a_real_server_is_predicted_within_two_percent():
-    folder = Path(DATA) / "serving_logs/rtx4090_llama-3.1-8b"
+def test_a_real_server_is_predicted_within_two_percent(shared_data):
+    folder = shared_data / "serving_logs/rtx4090_llama-3.1-8b"
     rows = [json.loads(line) for line in (folder / "vllm_requests.jsonl").read_text().splitlines()]
     rows.sort(key=lambda row: row["queued_ts"])
     column = {name: np.array([row[name] for row in rows]) for name in rows[0] if name != "request_id"}

@@ -1,6 +1,5 @@
 """Step times against numbers worked out by hand, the known times per output token, and kernel measurements."""
 
-import os
 from dataclasses import replace
 from pathlib import Path
 
@@ -126,15 +125,9 @@ def test_what_was_not_measured_is_said():
     assert "attention was not measured on A6000" in " ".join(steptime.validity(seven, GPUS["a6000"], 10))
 
 
-# The measurements lie outside the repository.
-DATA = os.environ.get("BURSTBENCH_SHARED_DATA")
-with_data = pytest.mark.skipif(not DATA, reason="BURSTBENCH_SHARED_DATA is not set: no kernel measurements")
-
-
-@with_data
 @pytest.mark.parametrize(("gpu", "file", "known"), [("a100", "a100", 0.033), ("a40", "a40", 0.031)])
-def test_error_against_measured_linear_kernels(gpu, file, known):
-    table = pyarrow.csv.read_csv(Path(DATA) / "profiles" / f"{file}_llama-2-7b_linear.csv")
+def test_error_against_measured_linear_kernels(shared_data, gpu, file, known):
+    table = pyarrow.csv.read_csv(shared_data / "profiles" / f"{file}_llama-2-7b_linear.csv")
     single = table.filter(np.equal(table["num_tensor_parallel_workers"].to_numpy(), 1))
     operators = [
         "input_layernorm", "attn_pre_proj", "attn_rope", "attn_post_proj", "post_attention_layernorm", "mlp_up_proj",
@@ -147,12 +140,11 @@ def test_error_against_measured_linear_kernels(gpu, file, known):
     assert error.mean() == pytest.approx(GPUS[gpu].linear.error, abs=0.0006)
 
 
-@with_data
-def test_error_against_measured_attention():
+def test_error_against_measured_attention(shared_data):
     fit = GPUS["a800"].attention
     shared = ("batch_size", "num_heads", "num_key_value_heads", "latency")
     # No host, no linear kernels: what remains of a step is attention.
-    table = pyarrow.parquet.read_table(Path(DATA) / "profiles/attention_vllm_0.14.0_generation_attention_perf.parquet")
+    table = pyarrow.parquet.read_table(shared_data / "profiles/attention_vllm_0.14.0_generation_attention_perf.parquet")
     rows = {name: table[name].to_numpy() for name in (*shared, "step")}
     context = rows["step"] + 1
     chosen = (rows["num_heads"] == 8) & (rows["num_key_value_heads"] == 8) & (context >= 128) & (context <= 4096)
@@ -170,7 +162,7 @@ def test_error_against_measured_attention():
     error = np.abs(found / (rows["latency"][chosen] * 1e-3) - 1).mean()
     assert error == pytest.approx(fit.decode_error, abs=0.0006)
 
-    table = pyarrow.parquet.read_table(Path(DATA) / "profiles/attention_vllm_0.14.0_context_attention_perf.parquet")
+    table = pyarrow.parquet.read_table(shared_data / "profiles/attention_vllm_0.14.0_context_attention_perf.parquet")
     rows = {name: table[name].to_numpy() for name in (*shared, "isl")}
     chosen = (rows["batch_size"] == 1) & (rows["num_heads"] >= 32) & (rows["isl"] <= 4096)
     chosen &= rows["num_heads"] == rows["num_key_value_heads"]

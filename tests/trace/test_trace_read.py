@@ -1,6 +1,5 @@
 """The reader of raw traces: what it takes, and that each refusal names file, line and reason."""
 
-import os
 from datetime import date
 from pathlib import Path
 
@@ -220,11 +219,8 @@ def test_command_line(tmp_path, path, capsys):
     assert "none.csv: no such file" in capsys.readouterr().err
 
 
-def test_the_first_rows_of_the_real_trace():
-    folder = os.environ.get("BURSTBENCH_SHARED_DATA")
-    if not folder:
-        pytest.skip("BURSTBENCH_SHARED_DATA is not set: no real rows to read")
-    table = read_traces([Path(folder, "burstgpt", "BurstGPT_1_first400.csv")], adapters_of({}), START, 61)
+def test_the_first_rows_of_the_real_trace(shared_data):
+    table = read_traces([shared_data / "burstgpt/BurstGPT_1_first400.csv"], adapters_of({}), START, 61)
     assert table.num_rows == 400
     assert table["time_s"][0].as_py() == 5
     assert table["time_s"][-1].as_py() == 37274

@@ -20,7 +20,6 @@ CHARACTERISE = {
     "failures": ("failures", "daily_failures", "failure_loads"),
     "sessions": ("sessions", "speed_loads"),
 }
-LENGTH_TABLES = CHARACTERISE["lengths"]
 PUBLISHED = {
     "published_daily_requests": "data/published/daily_requests.csv",
     "published_hourly_boxes": "data/published/hourly_boxes.csv",

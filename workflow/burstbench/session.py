@@ -20,7 +20,8 @@ def clear_stale(snakemake_folder: Path) -> None:
 
     Every Snakemake of this repository holds a shared `flock` on one file for as long as it lives; the kernel drops it
     with the process. Whoever gets the exclusive lock is alone, so any lock file left there is a dead process's. Where
-    the file system knows no `flock`, nothing is done and Snakemake's own message (`--unlock`) applies.
+    the file system knows no `flock`, nothing is done and Snakemake's own message (`--unlock`) applies. A job on another
+    node must not call this: some file systems keep `flock` to one node, and it would believe itself alone.
     """
     locks = snakemake_folder / "locks"
     try:

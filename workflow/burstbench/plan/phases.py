@@ -67,11 +67,6 @@ def files(phases: list[dict[str, Any]]) -> list[Path]:
     return list(dict.fromkeys(found))
 
 
-def extent(phase: dict[str, Any]) -> str:
-    """Return which of `EXTENTS` a valid phase has."""
-    return next(key for key in EXTENTS if key in phase)
-
-
 def lengths_kind(phase: dict[str, Any]) -> str:
     """Return where a valid phase takes its lengths from."""
     return phase.get("lengths", {"kind": "zipf"})["kind"]
