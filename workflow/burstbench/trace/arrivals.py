@@ -17,6 +17,8 @@ Bools = NDArray[np.bool_]
 HOUR_S = 3600
 DAY_S = 86400
 WINDOW_S = 1200
+PLACES = np.linspace(0, 1, 5)  # of a box's corners among the sorted values
+LEAST_FOR_QUARTILES = 7  # among fewer values, one would belong to two quartiles
 
 
 @dataclass(frozen=True)
@@ -220,20 +222,20 @@ def hourly_requests(
     awake = np.log(published.boxes["hourly_request_count", "conversation", stream[1]][:, 4])
     wish = np.where(closed, -np.inf, noise + awake)
     rank = np.argsort(np.argsort(-wish, axis=1, kind="stable"), axis=1, kind="stable")
+    # A day's requests fall into the more hours the more there are. How many does it take for half of the hours to see
+    # some? The fewer hours, the fewer requests the boxes account for: as many as the workdays have within the whiskers.
+    mean = np.array([np.interp(np.linspace(0, 1, 201), PLACES, corners).mean() for corners in box])
     low, high = 1.0, 1e6
-    for _ in range(14):  # how many requests a day does it take for half of its hours to see some?
+    for _ in range(30):
         half = (low * high) ** 0.5
         share = 1 / (1 + (half / np.maximum(daily / scale, 1)) ** assumed.active_slope)
-        active = rank < np.maximum(np.rint(24 * share), 1)[:, None]
-        values = fit_boxes(np.where(active, guess, 0.0), totals, box, workdays)
-        # The fewer hours are active, the more requests each of them gets: as many as make the boxes' medians come out.
-        medians = [np.median(column[column > 0]) for column in values[workdays].T if column.any()]
-        wanted = [box[hour, 2] for hour, column in enumerate(values[workdays].T) if column.any()]
-        if np.median(np.divide(medians, wanted)) < 1:
+        active = (rank < np.maximum(np.rint(24 * share), 1)[:, None]) & ~closed
+        within = np.minimum(totals, (active * box[:, -1]).sum(axis=1))
+        if (active[workdays] * mean).sum() > within[workdays].sum():
             low = half
         else:
             high = half
-    return whole_numbers(values, daily)
+    return whole_numbers(fit_boxes(np.where(active, guess, 0.0), totals, box, workdays), daily)
 
 
 def filled_box(box: Floats) -> Floats:
@@ -242,15 +244,17 @@ def filled_box(box: Floats) -> Floats:
     Args:
         box: shape (24, 5), whiskers, quartiles and median by hour; NaN where not readable. Whiskers never are.
     """
-    places = np.arange(5)
-    return np.array([np.interp(places, places[np.isfinite(row)], row[np.isfinite(row)]) for row in box])
+    return np.array([np.interp(PLACES, PLACES[np.isfinite(row)], row[np.isfinite(row)]) for row in box])
 
 
 def fit_boxes(values: Floats, row_totals: Floats | None, box: Floats, workdays: Bools, rounds: int = 30) -> Floats:
     """Fit a table of day by hour to totals by day and to boxes by hour, in turns.
 
     Each round gives the workdays' values of an hour, in their present order, the values of a distribution with the
-    hour's whiskers and quartiles (linear in between), and scales each day to its total.
+    hour's whiskers and quartiles (linear in between), and scales each day to its total. Quartiles say nothing about
+    the values between them, so a value is scaled within the quarter of its hour that it lies in, and those that the
+    quartiles are read from stay. A day with more requests than that has hours beyond their whiskers, as outliers of a
+    box plot are; one with fewer is scaled as a whole.
 
     Args:
         values: shape (days, 24), a first guess; zeros stay zeros.
@@ -263,17 +267,47 @@ def fit_boxes(values: Floats, row_totals: Floats | None, box: Floats, workdays: 
     columns = []
     for hour in range(values.shape[1]):
         rows = np.flatnonzero(workdays & (values[:, hour] > 0))
-        n = len(rows)
-        columns.append((rows, np.interp((np.arange(n) + 0.5) / max(n, 1), np.linspace(0, 1, 5), box[hour])))
+        columns.append((rows, *(np.maximum(part, 1) for part in _quarters(len(rows), box[hour]))))
+    low = np.zeros_like(values)
+    high = np.where(values > 0, np.inf, 0.0)
+    highest = np.maximum(box[:, -1], 1)
     for _ in range(rounds):
-        for hour, (rows, wanted) in enumerate(columns):
-            order = np.argsort(values[rows, hour], kind="stable")
-            values[rows[order], hour] = np.maximum(wanted, 0.1)
+        for hour, (rows, wanted, least, most) in enumerate(columns):
+            ascending = rows[np.argsort(values[rows, hour], kind="stable")]
+            values[ascending, hour] = wanted
+            low[ascending, hour], high[ascending, hour] = least, most
         if row_totals is None:
             break
-        sums = values.sum(axis=1)
-        values *= np.divide(row_totals, sums, out=np.zeros_like(sums), where=sums > 0)[:, None]
+        values = _scale_rows(values, row_totals, low, high, (high == highest) & (low < high))
     return values
+
+
+def _quarters(n: int, corners: Floats) -> tuple[Floats, Floats, Floats]:
+    """Return n ascending values of a box, and the least and the most that each may be without moving a quartile."""
+    wanted = np.interp((np.arange(n) + 0.5) / max(n, 1), PLACES, corners)
+    if n < LEAST_FOR_QUARTILES:
+        return wanted, np.full(n, corners[0]), np.full(n, corners[-1])
+    quarter = np.minimum(4 * np.arange(n) // (n - 1), 3)
+    least, most = corners[quarter], corners[quarter + 1]
+    for k in (1, 2, 3):
+        read = [(n - 1) * k // 4, -(-(n - 1) * k // 4)]  # what `np.quantile` reads a quartile from
+        wanted[read] = least[read] = most[read] = corners[k]
+    return wanted.clip(least, most), least, most
+
+
+def _scale_rows(values: Floats, totals: Floats, low: Floats, high: Floats, top: Bools) -> Floats:
+    """Scale each row to its total, each value within its limits; what is beyond the limits goes to the row's top."""
+    factor_low, factor_high = np.full((2, len(values), 1), [[[1e-6]], [[1e6]]])
+    for _ in range(60):
+        factor = np.sqrt(factor_low * factor_high)
+        short = np.clip(values * factor, low, high).sum(axis=1, keepdims=True) < totals[:, None]
+        factor_low, factor_high = np.where(short, factor, factor_low), np.where(short, factor_high, factor)
+    scaled = np.clip(values * factor, low, high)
+    at_top = np.where(top, scaled, 0.0)
+    missing, room = totals - scaled.sum(axis=1), at_top.sum(axis=1)
+    scaled += at_top * np.divide(missing, room, out=np.zeros_like(room), where=(room > 0) & (missing > 0))[:, None]
+    sums = scaled.sum(axis=1)
+    return scaled * np.divide(totals, sums, out=np.zeros_like(sums), where=sums > 0)[:, None]
 
 
 def whole_numbers(values: Floats, row_totals: Ints) -> Ints:

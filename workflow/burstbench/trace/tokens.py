@@ -80,18 +80,32 @@ def conversation_requests(
     return np.clip(lengths, 1, published.count("request tokens", "max"))
 
 
-def conversation_responses(published: Published, model: str, requests: Ints, rng: np.random.Generator) -> Ints:
+def conversation_responses(
+    published: Published,
+    model: str,
+    requests: Ints,
+    cell: Ints,
+    sums: Floats,
+    known: Bools,
+    rng: np.random.Generator,
+    rounds: int = 5,
+) -> Ints:
     """Draw the response to each conversational request from the published curves of responses by request length.
 
     At each request length the 5th percentile, the median and the 95th percentile are the published ones, between which
     the logarithm of the response is uniform; the answers above the 95th percentile are exponential with the mean that
-    makes up the published mean. Requests longer than the curves keep the ratio of the last point.
+    makes up the published mean. Requests longer than the curves keep the ratio of the last point. Which of these
+    answers are long is moved, round by round, to the hours that have the longer ones.
 
     Args:
         published: the tables.
         model: whose conversations.
         requests: shape (n,), tokens.
+        cell: shape (n,), the hour of each request.
+        sums: shape (hours,), the response tokens of each hour.
+        known: shape (hours,), the hours whose sums are told.
         rng: random generator.
+        rounds: how many.
 
     Returns:
         Shape (n,), tokens, at least 1.
@@ -101,22 +115,37 @@ def conversation_responses(published: Published, model: str, requests: Ints, rng
     last = curve[-1, 0]
     columns = []
     for k in range(1, 5):
-        known = np.isfinite(curve[:, k]) & (readable if k == 1 else True)
-        columns.append(np.interp(requests, curve[known, 0], curve[known, k]))
+        told = np.isfinite(curve[:, k]) & (readable if k == 1 else True)
+        columns.append(np.interp(requests, curve[told, 0], curve[told, k]))
     low, middle, mean, high = np.array(columns) * np.maximum(requests / last, 1.0)
-    u = rng.random(len(requests))
-    log_uniform = np.where(
-        u < 0.5,
-        low * (middle / low) ** ((u - 0.05) / 0.45),
-        middle * (high / middle) ** ((u - 0.5) / 0.45),
-    )
     up_to_high = (
         0.05 * low / 2 + 0.45 * (middle - low) / np.log(middle / low) + 0.45 * (high - middle) / np.log(high / middle)
     )
     excess = np.maximum((mean - up_to_high) / 0.05 - high, 0.0)
-    above = high - excess * np.log1p(-np.clip((u - 0.95) / 0.05, 0, None))
-    values = np.where(u < 0.05, low * u / 0.05, np.where(u < 0.95, log_uniform, above))
-    return np.clip(np.rint(values).astype(np.int64), 1, published.count("response tokens", "max"))
+    longest = published.count("response tokens", "max")
+
+    def answers(u: Floats) -> Ints:
+        """Return the answers at these quantiles."""
+        log_uniform = np.where(
+            u < 0.5,
+            low * (middle / low) ** ((u - 0.05) / 0.45),
+            middle * (high / middle) ** ((u - 0.5) / 0.45),
+        )
+        above = high - excess * np.log1p(-np.clip((u - 0.95) / 0.05, 0, None))
+        values = np.where(u < 0.05, low * u / 0.05, np.where(u < 0.95, log_uniform, above))
+        return np.clip(np.rint(values).astype(np.int64), 1, longest)
+
+    n = len(requests)
+    own = rng.standard_normal(n)
+    scores = np.zeros(len(sums))
+    moved = known & (np.bincount(cell, minlength=len(sums)) > 0)
+    even = (np.arange(n) + rng.random(n)) / n
+    u = np.empty(n)
+    for _ in range(rounds):
+        u[np.argsort(scores[cell] + own, kind="stable")] = even
+        found = np.bincount(cell, answers(u), minlength=len(sums))[moved]
+        scores[moved] += 0.8 * np.log(np.maximum(sums[moved], 1) / found)
+    return answers(u)
 
 
 def remaining_lengths(published: Published, quantity: str, known: Ints, zeros: int, n: int) -> Ints:
@@ -195,24 +224,24 @@ def weibull_tail(n: int, start: float, limit: float, total: float, total_of_squa
     return tail
 
 
-def hour_means(
+def hour_sums(
     published: Published,
     quantity: str,
-    model: str,
+    stream: Stream,
     counts: Ints,
     workdays: Bools,
     scale: float,
     rng: np.random.Generator,
 ) -> tuple[Floats, Bools]:
-    """Return the mean length of each hour's API requests, so that the hourly boxes of tokens come out.
+    """Return the tokens of each hour, so that the hourly boxes of tokens come out.
 
-    The boxes of tokens over those of requests tell the mean length in an hour with few, some, many requests; a program
-    that runs in it adds its own, remembered factor; then the hours of the workdays take the boxes' values.
+    The boxes of tokens over those of requests tell the mean length in an hour with few, some, many requests; what goes
+    on in it adds its own, remembered factor; then the hours of the workdays take the boxes' values.
 
     Args:
         published: the tables.
         quantity: "hourly_request_tokens" or "hourly_response_tokens".
-        model: whose requests.
+        stream: service and model.
         counts: shape (days, 24), requests.
         workdays: shape (days,), the days that the boxes are of.
         scale: requests of this twin per published request, at the same time.
@@ -222,8 +251,8 @@ def hour_means(
         Shape (days, 24), tokens; 0 where there are no requests. Shape (days, 24), which of them the boxes tell: not
         those of weekends, nor the largest sums of an hour, since a box plot's outliers were not read.
     """
-    requests = filled_box(published.boxes["hourly_request_count", "api", model]) * scale
-    tokens = filled_box(published.boxes[quantity, "api", model]) * scale
+    requests = filled_box(published.boxes["hourly_request_count", *stream]) * scale
+    tokens = filled_box(published.boxes[quantity, *stream]) * scale
     sums = np.zeros(counts.shape)
     for hour in range(24):
         known = (requests[hour] > 0) & (tokens[hour] > 0)
@@ -236,22 +265,22 @@ def hour_means(
         seen = sums[workdays, hour][counts[workdays, hour] > 0]
         if seen.size:
             told[:, hour] = workdays & (sums[:, hour] <= np.quantile(seen, 1 - OUTLIERS))
-    return sums / np.maximum(counts, 1), told
+    return sums, told
 
 
 def deal_lengths(
-    lengths: Ints, cell: Ints, means: Floats, known: Bools, rng: np.random.Generator, rounds: int = 5
+    lengths: Ints, cell: Ints, sums: Floats, known: Bools, rng: np.random.Generator, rounds: int = 5
 ) -> Ints:
-    """Deal given lengths out to requests so that the requests of a cell have about a given mean.
+    """Deal given lengths out to requests so that the requests of a cell have about a given sum.
 
     Each request has a score, its cell's plus its own normal part; the lengths are dealt out in the order of the scores,
-    and the cells' scores are moved, round by round, to where their means should be.
+    and the cells' scores are moved, round by round, to where their sums should be.
 
     Args:
         lengths: shape (n,), ascending.
         cell: shape (n,), the cell of each request.
-        means: shape (cells,), the wanted means; only those of cells with requests matter.
-        known: shape (cells,), the cells whose means are told; the others are scaled to what is left of the sum, and all
+        sums: shape (cells,), the wanted sums; only those of cells with requests matter.
+        known: shape (cells,), the cells whose sums are told; the others are scaled to what is left of the sum, and all
             are if that will not do.
         rng: random generator.
         rounds: how many.
@@ -259,9 +288,9 @@ def deal_lengths(
     Returns:
         Shape (n,), the length of each request.
     """
-    n = np.bincount(cell, minlength=len(means))
+    n = np.bincount(cell, minlength=len(sums))
     used = n > 0
-    wanted = np.clip(means, *np.quantile(lengths, (0.02, 0.98)))
+    wanted = np.clip(sums / np.maximum(n, 1), *np.quantile(lengths, (0.02, 0.98)))
     left = lengths.sum() - (wanted * n)[known].sum()
     others = (wanted * n)[~known].sum()
     if others and 0.5 < left / others < 4:
@@ -273,6 +302,6 @@ def deal_lengths(
     dealt = np.empty_like(lengths)
     for _ in range(rounds):
         dealt[np.argsort(scores[cell] + own)] = lengths
-        found = np.bincount(cell, dealt, minlength=len(means))[used] / n[used]
+        found = np.bincount(cell, dealt, minlength=len(sums))[used] / n[used]
         scores[used] += 0.8 * np.log(wanted[used] / found)
     return dealt

@@ -40,7 +40,7 @@ from burstbench.trace.tokens import (
     conversation_responses,
     deal_lengths,
     failure_totals,
-    hour_means,
+    hour_sums,
     remaining_lengths,
 )
 from burstbench.trace.window import Window, select, warn
@@ -167,35 +167,39 @@ def _lengths(
     seed: int,
 ) -> tuple[Ints, Ints]:
     hour = time_s // HOUR_S
+    hours = hourly[STREAMS[0]].size
     request = np.zeros(len(stream_of), np.int64)
     response = np.zeros(len(stream_of), np.int64)
-    api = np.zeros(len(stream_of), bool)
-    for index, (service, model) in enumerate(STREAMS):
-        rows = stream_of == index
-        if service == "api":
-            api |= rows
+
+    def told(name: str, streams: list[Stream], draw: np.random.Generator) -> tuple[Floats, Bools]:
+        """Tokens of each hour of one stream after the other, and in which of them they are told."""
+        tables = [
+            hour_sums(published, f"hourly_{name}_tokens", stream, hourly[stream], workdays, scale, draw)
+            for stream in streams
+        ]
+        return np.concatenate([sums.ravel() for sums, _ in tables]), np.concatenate([hit.ravel() for _, hit in tables])
+
+    for index, stream in enumerate(STREAMS):
+        if stream[0] == "api":
             continue
+        model = stream[1]
         draw = generator(seed, "twin", "conversation lengths", model)
-        with_tokens = rows & counted
-        request[with_tokens] = conversation_requests(
-            published, model, hour[with_tokens] % 24, with_tokens.sum() / rows.sum(), draw
+        rows = stream_of == index
+        with_tokens, answered = rows & counted, rows & ~failed
+        lengths = conversation_requests(published, model, hour[with_tokens] % 24, with_tokens.sum() / rows.sum(), draw)
+        request[with_tokens] = deal_lengths(np.sort(lengths), hour[with_tokens], *told("request", [stream], draw), draw)
+        response[answered] = conversation_responses(
+            published, model, request[answered], hour[answered], *told("response", [stream], draw), draw
         )
-        answered = rows & ~failed
-        response[answered] = conversation_responses(published, model, request[answered], draw)
-    streams = [index for index, (service, _) in enumerate(STREAMS) if service == "api"]
-    hours = hourly[STREAMS[0]].size
     # A cell is an hour of one model.
+    streams = [index for index, (service, _) in enumerate(STREAMS) if service == "api"]
+    api = np.isin(stream_of, streams)
     cell = hour + hours * (stream_of == streams[1])
     for name, values, has in (("request", request, counted), ("response", response, ~failed)):
         draw = generator(seed, "twin", "api lengths", name)
-        told = [
-            hour_means(published, f"hourly_{name}_tokens", STREAMS[i][1], hourly[STREAMS[i]], workdays, scale, draw)
-            for i in streams
-        ]
-        means, known = (np.concatenate([tables[k].ravel() for tables in told]) for k in (0, 1))
         rows = api & has
         lengths = remaining_lengths(published, f"{name} tokens", values[~api & has], int((~has).sum()), int(rows.sum()))
-        values[rows] = deal_lengths(lengths, cell[rows], means, known, draw)
+        values[rows] = deal_lengths(lengths, cell[rows], *told(name, [STREAMS[i] for i in streams], draw), draw)
     return request, response
 
 
