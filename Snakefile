@@ -12,7 +12,16 @@ sys.path.insert(0, str(Path(workflow.basedir) / "workflow"))
 from burstbench.config import check, in_order
 from burstbench.errors import UserError
 from burstbench.fingerprint import code
-from burstbench.layout import FIGURES, SCORECARD, TABLES, Layout, as_json, options
+from burstbench.layout import (
+    FIGURES,
+    SCORECARD,
+    TABLES,
+    VALIDATION_FIGURES,
+    VALIDATION_TABLES,
+    Layout,
+    as_json,
+    options,
+)
 from burstbench.session import clear_stale, use_own_commands
 
 
@@ -58,3 +67,5 @@ rule all:
         f"{root}/scorecard.md",
         f"{root}/provenance.json",
         layout.tables_made(),
+        layout.validation("figures"),
+        layout.validation("tables"),

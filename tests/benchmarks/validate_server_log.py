@@ -6,7 +6,9 @@ Requests, their arrivals and lengths, the number of KV-cache blocks and the limi
 times are the same GPU's profile. Both come from LLMServingSim's repository (casys-kaist/LLMServingSim, MIT) and stay
 outside this one. Nothing is fitted, but for the rows "host fitted": a constant host time per step (of either sign) that
 gives the log's mean time per output token. Prefix caching matters: the server had it on, and of the 190 preempted
-requests many find part of their blocks again. Times are counted from the server's own queue time, as its metrics do.
+requests many find part of their blocks again. A second table beside --out, `..._series.csv`, holds requests running and
+waiting and KV-cache use at each second of the log's gauges, measured and simulated. Times are counted from the server's
+own queue time, as its metrics do.
 """
 
 import argparse
@@ -20,6 +22,8 @@ import numpy as np
 from burstbench.serve import kerneltable, scheduler
 
 LAYERS = 32
+# Over time: the log, and the variants without and with the fitted host time.
+SHOWN = ("measured", "kernel times", "kernel times, host fitted")
 
 
 def main() -> None:
@@ -83,6 +87,7 @@ def main() -> None:
         "kernel times, graph padding, unequal contexts, host fitted": (fitted(**full), True, full),
     }
     out = []
+    over_time: dict[str, Any] = {}
 
     def add(variant: str, host: float, quantity: str, unit: str, found: float, wanted: float | None) -> None:
         error = "" if wanted is None else f"{found / wanted - 1:.5f}"
@@ -110,6 +115,8 @@ def main() -> None:
             ("kv_cache_pct", scheduler.USED, 100.0 / limits.blocks),
         ):
             found, wanted = steps[place[inside], column] * scale, series[name][inside]
+            over_time[name, "measured"] = dict(zip(series["t"][inside], wanted, strict=True))
+            over_time[name, variant] = dict(zip(series["t"][inside], found, strict=True))
             add(variant, host, f"{name} mean over time", "%" if scale != 1 else "requests", found.mean(), wanted.mean())
             add(variant, host, f"{name} mean absolute difference", "%" if scale != 1 else "requests",
                 np.abs(found - wanted).mean(), None)  # fmt: skip
@@ -122,6 +129,12 @@ def main() -> None:
         writer = csv.DictWriter(stream, list(out[0]), lineterminator="\n")
         writer.writeheader()
         writer.writerows(out)
+    with args.out.with_name(f"{args.out.stem}_series.csv").open("w", newline="", encoding="utf-8") as stream:
+        writer = csv.writer(stream, lineterminator="\n")
+        writer.writerow(("time_s", "quantity", "variant", "value"))
+        for (name, variant), values in over_time.items():
+            if variant in SHOWN:
+                writer.writerows((f"{t:.1f}", name, variant, f"{value:.6g}") for t, value in values.items())
     for row in out:
         if "mean" in row["quantity"] or "p90" in row["quantity"] or not row["measured"]:
             print(

@@ -5,12 +5,17 @@ import re
 from collections import Counter
 
 import pytest
+from burstbench.layout import VALIDATION_FIGURES
 
 from .conftest import change, jobs
 
 PAPER = Counter({"Typeset the paper": 1, "Make the web page": 1, "Record what every artifact was made from": 1})
 PARAMETERS = Counter({"Write the parameters of the study": 1})
 FIGURES = Counter({f"Draw fig{number:02d}": 1 for number in range(1, 18)})
+VALIDATION = Counter(f"Draw {name}" for name in VALIDATION_FIGURES)
+# What compares a row of gpus.yaml with measurements.
+VALIDATED = Counter(f"{verb} validation_{name}" for verb in ("Draw", "Make") for name in ("kernels", "published"))
+VALIDATED += Counter({"Compare the simulator's step times with measured ones": 1})
 SCORECARD = Counter({"Test the paper's claims": 1})
 CELLS = [f"{model}_{gpu}" for model in ("llama-2-7b-chat", "llama-2-13b-chat") for gpu in ("a800", "a6000")]
 EXPERIMENTS = {
@@ -91,7 +96,7 @@ def test_a_colour(repository):
     replace(repository.folder / "config/figures.yaml", "#", "#0")
     path = repository.folder / "config/figures.yaml"
     path.write_text(re.sub(r"#0([0-9A-Fa-f]{5})[0-9A-Fa-f]", r"#0\1", path.read_text(), count=1))
-    assert repository.planned() == FIGURES + PAPER
+    assert repository.planned() == FIGURES + VALIDATION + PAPER
 
 
 def test_the_tolerance_of_a_claim(repository):
@@ -111,7 +116,7 @@ def test_a_gpu(repository):
         if experiment != "responses":
             expected += Counter({name: 1 for name in cells(experiment, what=("Simulate",)) if "a6000" in name})
             expected += measured(experiment)
-    expected += drawn(16, 17) + SCORECARD + PAPER + Counter({"Make table2": 1, "Make table3": 1})
+    expected += drawn(16, 17) + SCORECARD + PAPER + Counter({"Make table2": 1, "Make table3": 1}) + VALIDATED
     assert repository.planned() == expected
 
 

@@ -34,6 +34,7 @@ ROOMS: dict[str, dict[str, str]] = {
         "simulate": "run a plan on the simulated engine",
         "fit": "fit step times to an engine's step log",
         "calibrate": "find the beta at which the simulated engine uses a share of its KV cache",
+        "validate": "compare the simulator's step times with measured kernels and published times",
         "vllm": "run a plan on a vLLM server that the job starts",
         "endpoint": "run a plan on any server with the interface of OpenAI",
     },

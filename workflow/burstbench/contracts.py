@@ -940,6 +940,149 @@ TIMELINE = Contract(
     key=("experiment", "model", "gpu", "seed", "time_s"),
 )
 
+# validation -----------------------------------------------------------------------------------------------------------
+
+_COMPARED = (
+    real("measured", "as unit", "what the server, or the other engine, did; null where it does not say", nullable=True),
+    real("simulated", "as unit", "what the simulator did"),
+    real("error", "1", "simulated / measured - 1", nullable=True),
+)
+VALIDATION_SCHEDULER = Contract(
+    "validation_scheduler",
+    "The simulator's v1 scheduler against vLLM's own in virtual time, one case a row.",
+    (
+        whole("case", "1", "0, 1, 2 ..."),
+        label("set", "of loads, pools and timeouts chosen (grid) or drawn (random)", allowed=("grid", "random")),
+        label("lengths", "kind of the lengths"),
+        real("load", "1", "share of the rate at which the engine works the requests off", 0, nullable=True),
+        whole("blocks", "1", "usable KV-cache blocks", 1),
+        whole("max_num_seqs", "requests", "limit of a batch", 1),
+        whole("max_num_batched_tokens", "tokens", "limit of a step", 1),
+        label("timeout", "kind of the timeout"),
+        real("timeout_s", "s", "its limit", 0, nullable=True),
+        whole("requests", "requests", "served", 1),
+        whole("steps", "1", "engine steps of vLLM"),
+        whole("steps_simulator", "1", "engine steps of the simulator"),
+        whole("steps_different", "1", "steps that differ in any logged quantity"),
+        whole("first_different_step", "1", "the first of them", nullable=True),
+        whole("preemptions", "1", "of vLLM"),
+        whole("preemptions_simulator", "1", "of the simulator"),
+        whole("timeouts", "1", "of vLLM"),
+        whole("timeouts_simulator", "1", "of the simulator"),
+        real("mean_kv_usage", "1", "mean share of the KV cache in use", 0, maximum=1),
+        whole("requests_different", "requests", "requests that differ in any logged quantity"),
+        *(
+            real(f"{name}_{what}", "s" if what.endswith("_s") else "1", "of all requests", nullable=True)
+            for name in ("first_scheduled", "first_token", "done")
+            for what in ("mean_error", "p99_error", "max_difference_s")
+        ),
+    ),
+    key=("case",),
+)
+VALIDATION_LOG = Contract(
+    "validation_log",
+    "The simulator with kernel times against the log of a real server, one quantity of one variant a row.",
+    (
+        label("variant", "what the simulator knew"),
+        real("host_us", "µs", "host time of a step, of either sign; 0 where none was fitted"),
+        label("quantity", "what is compared"),
+        label("unit", "of the values"),
+        *_COMPARED,
+    ),
+    key=("variant", "quantity"),
+)
+VALIDATION_LOG_SERIES = Contract(
+    "validation_log_series",
+    "Requests and KV-cache use over time: the server's gauges and the simulator's state at the same moments.",
+    (
+        real("time_s", "s", "from the first request", 0),
+        label("quantity", "which gauge", allowed=("running", "waiting", "kv_cache_pct")),
+        label("variant", "'measured', or what the simulator knew"),
+        real("value", "requests or %", "of the gauge", 0),
+    ),
+    key=("quantity", "variant", "time_s"),
+)
+VALIDATION_CPU = Contract(
+    "validation_cpu",
+    "The simulator with step times fitted to one run of a real vLLM on a processor against other runs.",
+    (
+        label("run", "which load"),
+        whole("requests", "requests", "served", 1),
+        real("requests_per_s", "1/s", "mean rate of the load", 0),
+        label("quantity", "what is compared"),
+        label("unit", "of the values"),
+        *_COMPARED,
+    ),
+    key=("run", "quantity"),
+)
+VALIDATION_CPU_SERIES = Contract(
+    "validation_cpu_series",
+    "Requests in the batch over time, of the real vLLM on a processor and of the simulator.",
+    (
+        label("run", "which load"),
+        real("time_s", "s", "from the start of the run", 0),
+        real("measured", "requests", "in the server's batch", 0),
+        real("simulated", "requests", "in the simulated batch", 0),
+    ),
+    key=("run", "time_s"),
+)
+KERNEL_TIMES = Contract(
+    "kernel_times",
+    "Measured kernel times, a part of public profiles.",
+    (
+        label("gpu", "key of gpus.yaml"),
+        label("operator", "kernel, or sum of kernels"),
+        label("shape", "of the model or its shard"),
+        whole("n", "1", "columns the operator reads: hidden size, heads ...", 1),
+        whole("k", "1", "columns it writes; KV heads", 1),
+        whole("batch", "requests", "rows of attention; 1 for linear kernels", 1),
+        whole("size", "tokens", "tokens of the step, of the prompt, or of the context", 1),
+        real("time_us", "µs", "median", 0),
+    ),
+    key=("gpu", "operator", "shape", "batch", "size"),
+)
+VALIDATION_KERNELS = Contract(
+    "validation_kernels",
+    "Kernel times of the analytic model beside measured ones.",
+    (
+        label("gpu", "key of gpus.yaml"),
+        label("operator", "kernel, or sum of kernels"),
+        label("shape", "of the model or its shard"),
+        label("use", "whether the fit saw this shape", allowed=("fitted", "predicted")),
+        whole("batch", "requests", "rows of attention; 1 for linear kernels", 1),
+        whole("size", "tokens", "tokens of the step, of the prompt, or of the context", 1),
+        real("measured", "µs", "median", 0),
+        real("simulated", "µs", "of the analytic model", 0),
+        real("error", "1", "simulated / measured - 1"),
+    ),
+    key=("gpu", "operator", "shape", "batch", "size"),
+)
+PUBLISHED_POINTS = Contract(
+    "published_points",
+    "Step times that others published.",
+    (
+        label("model", "key of models.yaml beside it"),
+        label("gpu", "key of gpus.yaml"),
+        label("host", "which software of the simulator is nearest"),
+        label("quantity", "what was timed", allowed=("decode", "prefill")),
+        whole("requests", "requests", "in the batch", 1),
+        whole("tokens", "tokens", "context of each request, or length of the prompt", 1),
+        real("published_ms", "ms", "step time", 0),
+        label("source", "whose, and what of it was read how"),
+    ),
+    key=("model", "gpu", "quantity", "requests", "tokens"),
+)
+VALIDATION_PUBLISHED = Contract(
+    "validation_published",
+    "Step times of the analytic model beside published ones.",
+    (
+        *PUBLISHED_POINTS.columns,
+        real("simulated_ms", "ms", "step time of the analytic model", 0),
+        real("error", "1", "simulated / published - 1"),
+    ),
+    key=PUBLISHED_POINTS.key,
+)
+
 # paper ----------------------------------------------------------------------------------------------------------------
 
 SCORECARD = Contract(

@@ -25,6 +25,15 @@ PUBLISHED = {
     "published_hourly_boxes": "data/published/hourly_boxes.csv",
     "published_response_by_request": "data/published/response_by_request_tokens.csv",
 }
+# How well the simulated engine does: tables of hand-started scripts (data/validation/README.md), and those in which the
+# study compares its own settings with measurements.
+VALIDATION = {
+    "validation_scheduler": "data/validation/scheduler_v1.csv",
+    "validation_scheduler_prefix_caching": "data/validation/scheduler_v1_prefix_caching.csv",
+    "validation_log": "data/validation/rtx4090.csv",
+    "validation_log_series": "data/validation/rtx4090_series.csv",
+}
+VALIDATED = ("validation_kernels", "validation_published")
 _HOURLY = ("hourly_counts", "published_hourly_boxes")
 FIGURES: dict[str, tuple[str, ...]] = {
     "fig01": ("daily_counts", "published_daily_requests"),
@@ -49,6 +58,18 @@ TABLES: dict[str, tuple[str, ...]] = {
     "table1": ("failures", "length_counts", "gamma_profile"),
     "table2": (),
     "table3": ("warmup_summary",),
+}
+# Exhibits beside the paper's own, where the engine is simulated; in the order in which they are shown.
+VALIDATION_FIGURES: dict[str, tuple[str, ...]] = {
+    "validation_log": ("validation_log_series",),
+    "validation_kernels": ("validation_kernels",),
+    "validation_published": ("validation_published",),
+}
+VALIDATION_TABLES: dict[str, tuple[str, ...]] = {
+    "validation_scheduler": ("validation_scheduler", "validation_scheduler_prefix_caching"),
+    "validation_log": ("validation_log",),
+    "validation_kernels": ("validation_kernels",),
+    "validation_published": ("validation_published",),
 }
 SCORECARD: tuple[str, ...] = (
     "daily_counts",
@@ -78,6 +99,7 @@ SCORECARD: tuple[str, ...] = (
     "vary_beta_summary",
     "vary_theta_summary",
 )
+_TABLES = TABLES | VALIDATION_TABLES
 
 
 class Layout:
@@ -128,8 +150,11 @@ class Layout:
 
     def path(self, name: str) -> str:
         """Return the path of a table by its name, for example ``gamma_profile`` or ``vary_alpha_summary``."""
-        if name in PUBLISHED:
-            return PUBLISHED[name]
+        for committed in (PUBLISHED, VALIDATION):
+            if name in committed:
+                return committed[name]
+        if name in VALIDATED:
+            return f"{self.root}/validation/{name}.parquet"
         for tables in CHARACTERISE.values():
             if name in tables:
                 return f"{self.root}/characterise/{name}.parquet"
@@ -162,6 +187,16 @@ class Layout:
     def figures(self) -> list[str]:
         """Return the figures whose tables the study makes."""
         return [name for name, tables in FIGURES.items() if all(map(self.has, tables))]
+
+    @property
+    def simulated(self) -> bool:
+        """Whether step times are the simulator's: then the artifacts say how well it does."""
+        return self.config["engine"] in ("simulator", "vllm-emulated")
+
+    def validation_settings(self) -> str:
+        """Return what the simulator is compared with measurements by, as JSON."""
+        others = load_yaml(ROOT / "data/validation/models.yaml")
+        return as_json(gpus=self.gpus, models=self.models | others)
 
     def cells(self, experiment: str) -> list[Cell]:
         """Return the cells of an experiment."""
@@ -269,19 +304,24 @@ class Layout:
 
     def table_inputs(self, table: str) -> dict[str, Any]:
         """Return the inputs of a table, by name."""
-        return self.tables(TABLES[table]) | ({"runs": self.runs()} if table == "table2" else {})
+        return self.tables(_TABLES[table]) | ({"runs": self.runs()} if table == "table2" else {})
 
     def table_options(self, table: str) -> str:
         """Return the options that name those inputs."""
-        text = options("--table", self.tables(TABLES[table]))
+        text = options("--table", self.tables(_TABLES[table]))
         return f"{text} --run {' '.join(self.runs())}" if table == "table2" else text
 
     def artifacts(self, kind: str) -> list[str]:
-        """Return every file of the figures, or of the tables, that the paper shows."""
-        names, suffixes = {
-            "figures": (self.figures(), ("svg", "png", "csv", "json")),
-            "tables": (list(TABLES), ("md", "tex", "csv", "json")),
-        }[kind]
+        """Return every file of the paper's figures, or of its tables."""
+        return self._files(kind, self.figures() if kind == "figures" else list(TABLES))
+
+    def validation(self, kind: str) -> list[str]:
+        """Return every file of the figures, or of the tables, that say how well the simulator does."""
+        exhibits = {"figures": VALIDATION_FIGURES, "tables": VALIDATION_TABLES}[kind]
+        return self._files(kind, list(exhibits) if self.simulated else [])
+
+    def _files(self, kind: str, names: list[str]) -> list[str]:
+        suffixes = {"figures": ("svg", "png", "csv", "json"), "tables": ("md", "tex", "csv", "json")}[kind]
         return [f"{self.root}/{kind}/{name}.{suffix}" for name in names for suffix in suffixes]
 
     def facts(self, names: tuple[str, ...] | None = None) -> str:
@@ -314,7 +354,7 @@ class Layout:
 
     def table_facts(self, table: str) -> str:
         """Return the facts of a table; Table II rests on the records of the runs."""
-        return self.facts(TABLES[table] or ("warmup_summary",))
+        return self.facts(_TABLES[table] or ("warmup_summary",))
 
 
 def as_json(*parts: dict[str, Any], **values: Any) -> str:

@@ -1,12 +1,13 @@
 """figures, tables: pure functions of tables; one job each."""
 
-FIGURE_FACTS = {name: layout.facts(tables) for name, tables in FIGURES.items()}
-TABLE_FACTS = {name: layout.table_facts(name) for name in TABLES}
+MADE_FROM = FIGURES | VALIDATION_FIGURES
+FIGURE_FACTS = {name: layout.facts(tables) for name, tables in MADE_FROM.items()}
+TABLE_FACTS = {name: layout.table_facts(name) for name in TABLES | VALIDATION_TABLES}
 
 
 rule figure:
     input:
-        unpack(lambda wildcards: layout.tables(FIGURES[wildcards.figure])),
+        unpack(lambda wildcards: layout.tables(MADE_FROM[wildcards.figure])),
         style="config/figures.yaml",
         matplotlibrc="config/matplotlibrc",
     output:
@@ -25,7 +26,7 @@ rule figure:
     benchmark:
         f"{root}/benchmarks/figures/{{figure}}.tsv"
     wildcard_constraints:
-        figure="fig[0-9]{2}",
+        figure="fig[0-9]{2}|validation_[a-z]+",
     conda:
         "../../envs/runtime.yaml"
     resources:
@@ -34,7 +35,7 @@ rule figure:
     params:
         facts=lookup("{figure}", within=FIGURE_FACTS),
         tables=lambda wildcards: options(
-            "--table", layout.tables(FIGURES[wildcards.figure])
+            "--table", layout.tables(MADE_FROM[wildcards.figure])
         ),
         out=subpath(output.pdf, strip_suffix=".pdf"),
         code=code("figures.draw"),
@@ -63,7 +64,7 @@ rule table:
     benchmark:
         f"{root}/benchmarks/tables/{{table}}.tsv"
     wildcard_constraints:
-        table="table[0-9]",
+        table="table[0-9]|validation_[a-z]+",
     conda:
         "../../envs/runtime.yaml"
     resources:

@@ -80,3 +80,29 @@ else:
             "burstbench serve vllm --settings {params.settings:q} --plan {input.plan} --plan-record {input.record}"
             " --pool {input.pool} --replies {input.replies} --requests {output.requests} --steps {output.steps}"
             " --run {output.run} --server-log {log.server} 2> >(tee {log.main} >&2)"
+
+
+rule serve_validate:
+    input:
+        kernel_times="data/validation/kernel_times.csv",
+        points="data/validation/published_points.csv",
+    output:
+        kernels=f"{root}/validation/validation_kernels.parquet",
+        published=f"{root}/validation/validation_published.parquet",
+    log:
+        f"{root}/logs/serve/validate.log",
+    benchmark:
+        f"{root}/benchmarks/serve/validate.tsv"
+    conda:
+        "../../envs/runtime.yaml"
+    resources:
+        mem_mb=1000,
+        runtime=10,
+    params:
+        settings=layout.validation_settings(),
+        code=code("serve.validate"),
+    message:
+        "Compare the simulator's step times with measured ones"
+    shell:
+        "burstbench serve validate --settings {params.settings:q} --kernel-times {input.kernel_times}"
+        " --points {input.points} --kernels {output.kernels} --published {output.published} 2> {log}"

@@ -9,7 +9,7 @@ import pyarrow as pa
 from pyarrow import csv as arrow_csv
 
 from burstbench.errors import UserError
-from burstbench.figures import bursts, calendar, failures, generator, hourly, lengths, runs, style
+from burstbench.figures import bursts, calendar, failures, generator, hourly, lengths, runs, style, validation
 from burstbench.figures.inputs import Artifact, Inputs, badge, by_name, facts_object, named_path
 from burstbench.figures.style import Drawn, Style
 from burstbench.files import replaced, write_json
@@ -20,6 +20,8 @@ FIGURES: dict[str, tuple[Artifact, Draw]] = {
     for module in (calendar, hourly, bursts, lengths, failures, generator, runs)
     for artifact, draw in module.FIGURES
 }
+# Beside the paper's own figures: how well the simulator does.
+VALIDATION: dict[str, tuple[Artifact, Draw]] = {artifact.id: (artifact, draw) for artifact, draw in validation.FIGURES}
 
 
 def draw_figure(
@@ -28,7 +30,7 @@ def draw_figure(
     """Draw a figure and write it with its numbers and its record.
 
     Args:
-        figure_id: fig01 … fig17.
+        figure_id: fig01 … fig17, validation_….
         tables: paths by name.
         facts: the study's facts.
         look: `figures.yaml`.
@@ -41,9 +43,10 @@ def draw_figure(
     Raises:
         UserError: unknown figure, wrong tables, facts or style, or a table that breaks its contract.
     """
-    if figure_id not in FIGURES:
-        raise UserError(f"found figure {figure_id!r}, expected one of {', '.join(sorted(FIGURES))}")
-    artifact, draw = FIGURES[figure_id]
+    known = FIGURES | VALIDATION
+    if figure_id not in known:
+        raise UserError(f"found figure {figure_id!r}, expected one of {', '.join(sorted(known))}")
+    artifact, draw = known[figure_id]
     inputs = Inputs(artifact, tables, facts)
     settings = Style.read(look)
     style.apply(matplotlibrc)
@@ -60,7 +63,7 @@ def draw_figure(
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the verb's options."""
-    parser.add_argument("figure", metavar="FIG", help="fig01 … fig17")
+    parser.add_argument("figure", metavar="FIG", help="fig01 … fig17, validation_…")
     parser.add_argument(
         "--table", type=named_path, action="append", metavar="NAME=PATH", help="a table it is made from"
     )

@@ -188,13 +188,18 @@ def gemm_s(n: Floats, k: int, m: int, gpu: Gpu) -> Floats:
     return fit.cg_us * 1e-6 + (arithmetic**fit.p + traffic**fit.p) ** (1.0 / fit.p)
 
 
+def elementwise_s(n: Floats, hidden: int, attended: int, intermediate: int, gpu: Gpu) -> Floats:
+    """Time in s of one layer's element-wise kernels over n tokens; `attended`: (heads + kv_heads) head_dim."""
+    touched = 4 * hidden + 2 * attended + 3 * intermediate + 6 * hidden
+    return gpu.linear.ce_us * 1e-6 + 2.0 * n * touched / (gpu.linear.ebf * gpu.bandwidth_gb_s * 1e9)
+
+
 def layer_s(n: Floats, model: Model, gpu: Gpu) -> Floats:
     """Time in s of one layer's linear and element-wise kernels over n tokens."""
     h, i = model.hidden, model.intermediate
     queries, both = model.heads * model.head_dim, (model.heads + 2 * model.kv_heads) * model.head_dim
     products = gemm_s(n, h, both, gpu) + gemm_s(n, queries, h, gpu) + gemm_s(n, h, 2 * i, gpu) + gemm_s(n, i, h, gpu)
-    touched = 4 * h + 2 * (model.heads + model.kv_heads) * model.head_dim + 3 * i + 6 * h
-    return products + gpu.linear.ce_us * 1e-6 + 2.0 * n * touched / (gpu.linear.ebf * gpu.bandwidth_gb_s * 1e9)
+    return products + elementwise_s(n, h, (model.heads + model.kv_heads) * model.head_dim, i, gpu)
 
 
 def analytic(model: Model, gpu: Gpu, host: str, max_tokens: int, max_requests: int) -> StepTime:

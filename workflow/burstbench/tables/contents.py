@@ -1,7 +1,7 @@
 """Tables I, II and III: what stands in their cells. The paper's own values are facts typed in from its pages."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +11,7 @@ from burstbench.contracts import FAILURES, GAMMA_PROFILE, LENGTH_COUNTS, SUMMARY
 from burstbench.errors import UserError
 from burstbench.figures.inputs import Artifact, Columns, Inputs, caption, distinct, number, size, where
 from burstbench.files import read_json
+from burstbench.tables.made import NONE, Made
 
 TABLE1 = Artifact(
     "table1",
@@ -26,7 +27,6 @@ TABLE3 = Artifact(
     {},
     ("engine",),
 )
-ARTIFACTS = {artifact.id: artifact for artifact in (TABLE1, TABLE2, TABLE3)}
 
 # Table I of the paper: workload -> properties it has.
 PROPERTIES = ("LLM services", "Request lengths", "Response lengths", "Dynamic burstiness", "Failure requests")
@@ -62,16 +62,6 @@ PAPER_INITIAL = {
     ("llama-2-13b-chat", "a800"): (0.5, 2.0, 1.1),
 }
 PAPER_KV_USE = "30–40 %"  # section V-B; section V-1 says 20–50 %
-NONE = "–"
-
-
-@dataclass(frozen=True)
-class Made:
-    """A table: its rows of texts (header first), its caption, and the artifact with its origins."""
-
-    artifact: Artifact
-    rows: list[list[str]]
-    caption: str
 
 
 def table1(inputs: Inputs, runs: Sequence[Path]) -> Made:

@@ -7,14 +7,17 @@ from pathlib import Path
 from typing import Any
 
 from burstbench.errors import UserError
-from burstbench.figures.inputs import Inputs, badge, by_name, facts_object, named_path
+from burstbench.figures.inputs import Artifact, Inputs, badge, by_name, facts_object, named_path
 from burstbench.files import replaced, sha256, write_json, write_text
-from burstbench.tables import contents, formats
+from burstbench.tables import contents, formats, validation
+from burstbench.tables.made import Made
 
-TABLES: dict[str, Callable[[Inputs, Sequence[Path]], contents.Made]] = {
-    "table1": contents.table1,
-    "table2": contents.table2,
-    "table3": contents.table3,
+# The paper's tables, and the others.
+TABLES: dict[str, tuple[Artifact, Callable[[Inputs, Sequence[Path]], Made]]] = {
+    "table1": (contents.TABLE1, contents.table1),
+    "table2": (contents.TABLE2, contents.table2),
+    "table3": (contents.TABLE3, contents.table3),
+    **validation.TABLES,
 }
 
 
@@ -24,7 +27,7 @@ def make_table(
     """Make a table and write it in all formats.
 
     Args:
-        table_id: table1, table2 or table3.
+        table_id: key of `TABLES`.
         tables: paths by name.
         runs: run records, for Table II.
         facts: the study's facts.
@@ -38,8 +41,9 @@ def make_table(
     """
     if table_id not in TABLES:
         raise UserError(f"found table {table_id!r}, expected one of {', '.join(TABLES)}")
-    inputs = Inputs(contents.ARTIFACTS[table_id], tables, facts)
-    made = TABLES[table_id](inputs, runs)
+    artifact, make = TABLES[table_id]
+    inputs = Inputs(artifact, tables, facts)
+    made = make(inputs, runs)
     title = made.artifact.title
     mark = badge(made.artifact, facts)
     shown = f"{made.caption} [{mark}]" if mark else made.caption
@@ -56,7 +60,7 @@ def make_table(
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the verb's options."""
-    parser.add_argument("name", metavar="TABLE", help="table1, table2 or table3")
+    parser.add_argument("name", metavar="TABLE", help=", ".join(TABLES))
     parser.add_argument(
         "--table", type=named_path, action="append", metavar="NAME=PATH", help="a table it is made from"
     )
