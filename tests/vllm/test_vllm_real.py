@@ -1,12 +1,7 @@
-"""A real vLLM server on this machine's CPU: every request accounted for, and what happens when things break."""
+"""A real vLLM server on this machine's CPU: every request accounted for."""
 
-import os
 import re
-import select
-import signal
 import socket
-import subprocess
-import time
 
 import numpy as np
 import pytest
@@ -19,14 +14,7 @@ if not PYTHON.exists():
 pytestmark = pytest.mark.slow
 
 N = 60
-
-
-def wait_for(condition, within_s, what):
-    end = time.monotonic() + within_s
-    while not (found := condition()):
-        assert time.monotonic() < end, f"no {what} within {within_s} s"
-        time.sleep(0.1)
-    return found
+TOKEN = "hf_thisIsASecretOfTheHub"
 
 
 def ns(table, name):
@@ -40,7 +28,7 @@ def cell(tmp_path_factory):
     lengths = rng.integers(1, 400, N)
     made = Cell(tmp_path_factory.mktemp("cell"), lengths, np.sort(rng.uniform(0, 6, N)), max_tokens=24)
     made.lengths = lengths
-    status, made.said = made.run()
+    status, made.said = made.run(HF_TOKEN=TOKEN)
     assert status == 0, made.said
     return made
 
@@ -113,7 +101,12 @@ def test_nothing_is_left_behind(cell):
         assert probe.connect_ex(("127.0.0.1", port)) != 0
 
 
-def test_no_key_in_log_or_record(cell):
+def test_no_key_and_no_token_in_any_log_or_record(cell):
+    files = [path for path in cell.folder.rglob("*") if path.is_file()]
+    assert {"server.log", "run.json", "requests.parquet", "steps.parquet"} <= {path.name for path in files}
+    for path in files:
+        assert TOKEN.encode() not in path.read_bytes(), path
+    assert TOKEN not in cell.said
     for name in ("server.log", "out/run.json"):
         text = (cell.folder / name).read_text()
         assert "VLLM_API_KEY" not in text
@@ -121,116 +114,36 @@ def test_no_key_in_log_or_record(cell):
         assert "'api_key'" not in text
 
 
-@pytest.fixture
-def long_cell(tmp_path):
-    """Make a cell of a minute of requests, five a second; end it whatever the test does."""
-    made = []
-
-    def make(**changes):
-        made.append(Cell(tmp_path, np.full(300, 50), np.arange(300) / 5, max_tokens=24, **changes))
-        return made[-1]
-
-    yield make
-    for cell in made:
-        cell.close()
+def test_it_listens_to_this_machine_alone_and_runs_no_code_of_a_model(cell):
+    flags = cell.record["flags"]
+    assert flags[flags.index("--host") + 1] == "127.0.0.1"
+    assert "--no-trust-remote-code" in flags
+    assert cell.record["environment"]["HF_TOKEN"] == ""
 
 
-def running(made, process):
-    """Wait until the run has answered some requests; return the process id of the engine."""
-    said = b""
-
-    def some_done():
-        nonlocal said
-        ready, _, _ = select.select([process.stderr], [], [], 0)
-        said += os.read(process.stderr.fileno(), 1 << 16) if ready else b""
-        return re.search(rb"done [1-9]", said)
-
-    wait_for(some_done, 240, "answer")
-    made.processes()  # learns the server's session
-    (engine,) = (pid for pid, command in made.processes().items() if "EngineCore" in command)
-    return engine
-
-
-@pytest.mark.parametrize("which", ["engine", "server"])
-def test_a_server_killed_in_mid_run_fails_the_job(long_cell, which):
-    made = long_cell()
-    process = made.start()
-    victim = running(made, process)
-    if which == "server":
-        (victim,) = (
-            pid
-            for pid, command in made.processes().items()
-            if "api_server.entry" in command and "supervise.py" not in command
-        )
-    os.kill(victim, signal.SIGKILL)
-    _, said = process.communicate(timeout=60)
-    assert process.returncode == 2
-    assert "Traceback" not in said
-    assert "the server ended with" in said
-    assert re.search(r"of 300 requests \d+ had been sent \(.*\d+ ok", said)
-    assert made.leftovers() == []
-    assert made.processes() == {}
-
-
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL], ids=["SIGTERM", "SIGKILL"])
-def test_a_killed_job_leaves_nothing(long_cell, number):
-    made = long_cell()
-    process = made.start()
-    running(made, process)
-    process.send_signal(number)
-    _, said = process.communicate(timeout=60)
-    assert process.returncode == (2 if number == signal.SIGTERM else -signal.SIGKILL)
-    if number == signal.SIGTERM:
-        assert "the run was stopped; of 300 requests" in said
-    wait_for(lambda: not made.processes(), 45, "end of the server")
-    wait_for(lambda: made.leftovers() == [], 5, "end of the scratch folder")
-
-
-def test_a_job_stopped_while_the_server_starts_leaves_nothing(long_cell):
-    made = long_cell()
-    process = made.start()
-    wait_for(lambda: any("api_server.entry" in command for command in made.processes().values()), 60, "server")
-    time.sleep(2)
-    process.terminate()
-    process.communicate(timeout=60)
-    assert process.returncode == 128 + signal.SIGTERM
-    assert made.processes() == {}
-    assert made.leftovers() == []
-
-
-@pytest.mark.parametrize(
-    ("changes", "expected"),
-    [
-        ({"weights": "/no/such/folder"}, r"the server ended with status 1; its log .*/no/such/folder"),
-        ({"kv_cache_gib": 0.001}, r"the server ended with status 1; its log .*KV cache"),
-        ({"startup_s": 3}, r"the server did not answer within 3 s"),
-    ],
-    ids=["model path wrong", "no room for the KV cache", "deadline"],
-)
-def test_a_server_that_cannot_start_says_why(long_cell, changes, expected):
-    made = long_cell(vllm=changes)
+def test_a_full_kv_cache_preempts_and_nothing_is_lost(tmp_path):
+    """Sixty requests at once in a pool that holds a fifth of them: each is answered whole, if later."""
+    n, prompt, response = 60, 400, 120
+    made = Cell(
+        tmp_path,
+        np.full(n, prompt),
+        np.zeros(n),
+        max_tokens=response,
+        vllm={"kv_cache_gib": 0.0082, "max_num_seqs": 64, "temperature": 0.0},
+    )
     status, said = made.run()
-    assert status == 2
-    assert "Traceback" not in said
-    assert re.search(expected, said.replace("\n", " ")), said
-    assert made.processes() == {}
-    assert made.leftovers() == []
-
-
-def test_a_full_disk_fails_the_job(tmp_path, long_cell):
-    made = long_cell()
-    (tmp_path / "tmp").mkdir()
-    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", tmp_path / "tmp"], capture_output=True)
-    if mounted.returncode:
-        pytest.skip("a small file system cannot be mounted here")
-    try:
-        status, said = made.run()
-        assert status in (1, 2)
-        assert "No space left on device" in said, said
-        assert made.processes() == {}
-        assert made.leftovers() == []
-    finally:
-        subprocess.run(["umount", "-l", tmp_path / "tmp"], check=True)
+    assert status == 0, said
+    requests, steps, record = made.requests(), made.steps(), made.record
+    assert record["join"]["joined"] == n
+    assert record["join"]["outcomes"] == {"ok": n}
+    preempted = ns(requests, "preemptions").sum()
+    assert preempted > 0
+    assert preempted == ns(steps, "preempted").sum() == record["server_counters"]["num_preemptions_total"]
+    assert ns(steps, "kv_usage").max() > 0.95
+    assert ns(steps, "waiting").max() > 0
+    # What was thrown away is computed again: more than the prompts alone.
+    assert ns(steps, "prefill_tokens").sum() > n * prompt
+    assert record["server_counters"]["generation_tokens_total"] == ns(requests, "response_tokens").sum() + 1
 
 
 @pytest.mark.parametrize("kind", ["total", "queue"])
@@ -258,13 +171,11 @@ def test_an_emulated_gpu_times_out_what_it_cannot_serve(tmp_path, kind):
     late = np.array([outcome == "timeout" for outcome in requests.column("outcome").to_pylist()])
     assert set(requests.column("outcome").to_pylist()) == {"ok", "timeout"}
     waited = (ns(requests, "done_ns") - ns(requests, "sent_ns"))[late] / 1e9
-    longest_step = ns(steps, "duration_ns").max() / 1e9
-    # The scheduler ends those in its queue between two steps; the middleware has a clock of its own. Where the tests of
-    # others hold the cores, server and client are late by as much: the half of them must not be.
-    slack = 0.2 + (longest_step if kind == "queue" else 0)
+    # Those in the queue are ended between two steps. Server and client are late where others hold the cores: what is
+    # allowed here for that is no measure of the timeout's precision.
+    longest_step = ns(steps, "duration_ns").max() / 1e9 if kind == "queue" else 0
     assert waited.min() >= seconds
-    assert np.median(waited) < seconds + slack + 0.2
-    assert waited.max() < seconds + slack + 1
+    assert waited.max() < seconds + longest_step + 2
     if kind == "queue":
         assert np.isnan(ns(requests, "first_scheduled_ns")[late]).all()
         assert (ns(requests, "done_ns")[~late] / 1e9).max() > seconds, "who runs may go on"

@@ -12,6 +12,8 @@ import pyarrow as pa
 import yaml
 from burstbench import contracts
 from burstbench.files import write_json
+from burstbench.serve import tiny
+from burstbench.serve.gpus import Model
 
 ROOT = Path(__file__).parents[2]
 PYTHON = ROOT / ".venv-vllm/bin/python"
@@ -115,9 +117,9 @@ class Cell:
                 process.terminate()
                 process.communicate(timeout=90)
 
-    def run(self) -> tuple[int, str]:
+    def run(self, **environment: str) -> tuple[int, str]:
         """Run it; return its status and what it said."""
-        process = self.start()
+        process = self.start(**environment)
         _, said = process.communicate()
         return process.returncode, said
 
@@ -160,6 +162,30 @@ class Cell:
         out = self.folder / "out"
         written = [str(path) for path in out.rglob("*")] if out.exists() else []
         return written + [str(path) for path in (self.folder / "tmp").glob("burstbench-*")]
+
+
+def write_weights(folder: Path) -> None:
+    """Write the tiny model as a folder of the hub holds one, without its tokenizer; the weights are random."""
+    model = Model.of(MODELS["tiny"], "tiny")
+    tiny.write(folder, model, [tiny.EOS])
+    h, rng = model.hidden, np.random.default_rng(3)
+    shapes: dict[str, tuple[int, ...]] = {
+        "model.embed_tokens.weight": (model.vocab, h), "lm_head.weight": (model.vocab, h), "model.norm.weight": (h,)
+    }  # fmt: skip
+    for layer in range(model.layers):
+        at = f"model.layers.{layer}"
+        shapes |= {f"{at}.{name}_layernorm.weight": (h,) for name in ("input", "post_attention")}
+        shapes |= {f"{at}.self_attn.{name}_proj.weight": (h, h) for name in "qkvo"}
+        shapes |= {f"{at}.mlp.{name}_proj.weight": (model.intermediate, h) for name in ("gate", "up")}
+        shapes |= {f"{at}.mlp.down_proj.weight": (h, model.intermediate)}
+    head: dict[str, Any] = {}
+    body = b""
+    for name, shape in shapes.items():
+        data = rng.normal(0, 0.02, shape).astype("<f4").tobytes()
+        head[name] = {"dtype": "F32", "shape": shape, "data_offsets": [len(body), len(body) + len(data)]}
+        body += data
+    text = json.dumps(head).encode()
+    (folder / "model.safetensors").write_bytes(len(text).to_bytes(8, "little") + text + body)
 
 
 def _write_pool(path: Path, tokens: int) -> None:

@@ -19,13 +19,14 @@ SMALL = Path(__file__).parent / "small.yaml"
 
 @dataclass
 class Repository:
-    """A copy of the repository in which Snakemake runs the small study."""
+    """A copy of the repository in which Snakemake runs one study, the small one if none is named."""
 
     folder: Path
+    study: str = "small.yaml"
 
     def snakemake(self, *args: str, check: bool = True) -> str:
         """Run Snakemake and return what it printed."""
-        command = [sys.executable, "-m", "snakemake", *args, "--configfile", "small.yaml"]
+        command = [sys.executable, "-m", "snakemake", *args, "--configfile", self.study]
         done = subprocess.run(
             command, cwd=self.folder, env=environment(), text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
         )
@@ -64,9 +65,8 @@ def copy_of_the_repository(folder: Path) -> Repository:
     return Repository(folder)
 
 
-@pytest.fixture(scope="session")
-def finished(tmp_path_factory) -> Repository:
-    """The small study, finished. Tests may change the copy but must put it back."""
+def fetch_what_the_studies_need() -> None:
+    """Fetch the prompts and their tokenizer into the repository, which the copies take as their mirror."""
     # Not through Snakemake: a dry run in the repository, in another worker, would lock it. One worker at a time.
     with open(ROOT / "data/raw/.lock", "w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
@@ -82,6 +82,12 @@ def finished(tmp_path_factory) -> Repository:
                 f"data/raw/{name}",
             ]
             subprocess.run([sys.executable, "-m", "burstbench", *fetch], cwd=ROOT, check=True)
+
+
+@pytest.fixture(scope="session")
+def finished(tmp_path_factory) -> Repository:
+    """The small study, finished. Tests may change the copy but must put it back."""
+    fetch_what_the_studies_need()
     repository = copy_of_the_repository(tmp_path_factory.mktemp("study"))
     repository.snakemake()
     return repository

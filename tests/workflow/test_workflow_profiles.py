@@ -61,6 +61,13 @@ def test_every_study_plans_its_own_results(study):
     assert "results/default" not in printed
 
 
+def test_a_probe_comes_before_the_plans_of_its_model_and_gpu(tmp_path):
+    (tmp_path / "mine.yaml").write_text("plan: {probe: {target: [0.3, 0.4], seconds: 100, probes: 6}}\n")
+    jobs, printed = planned("--configfile", str(tmp_path / "mine.yaml"))
+    assert jobs["serve_probe"] == 4, "one for each model on each GPU"
+    assert "Probe beta of llama-2-13b-chat_a800" in printed
+
+
 @pytest.mark.parametrize(
     ("text", "expected"),
     [

@@ -136,6 +136,12 @@ ROOMS: dict[str, dict[str, Verb]] = {
             "--settings settings.json --pool-index results/default/prompts/pool_index.parquet"
             " --replies results/default/prompts/replies.parquet --out mine/calibration.csv",
         ),
+        "probe": Verb(
+            "find the beta at which the study's engine uses a share of its KV cache, by short runs",
+            "--settings settings.json --pool results/default/prompts/pool.arrow"
+            " --pool-index results/default/prompts/pool_index.parquet --replies results/default/prompts/replies.parquet"
+            " --server-log mine/server.log --out mine/probe.json",
+        ),
         "validate": Verb(
             "compare the simulator's step times with measured kernels and published times",
             "--settings settings.json --kernel-times data/validation/kernel_times.csv"

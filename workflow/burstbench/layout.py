@@ -242,7 +242,8 @@ class Layout:
 
     def plan_options(self, wildcards: Any) -> str:
         """Return the options that name those tables."""
-        return " ".join(f"--{name.replace('_', '-')} {path}" for name, path in self.plan_tables(wildcards).items())
+        tables = [f"--{name.replace('_', '-')} {path}" for name, path in self.plan_tables(wildcards).items()]
+        return " ".join(tables + [f"--probe {path}" for path in self.probed(wildcards)])
 
     def plan_settings(self) -> dict[str, dict[str, str]]:
         """Return, by experiment and cell, all that a plan depends on, as JSON."""
@@ -284,11 +285,49 @@ class Layout:
                     "engine": self.config["engine"],
                     "model_row": self.models[cell.model],
                     "gpu_row": self.gpus.get(cell.gpu),
-                    "vllm": self.config["engines"]["vllm"],
+                    "vllm": self.config["engines"]["vllm"]
+                    | self.config["experiments"][cell.experiment].get("sampling", {}),
                 }
                 | ({"simulator": self.config["engines"]["simulator"]} if emulated else {})
             )
         )
+
+    def probed(self, wildcards: Any) -> list[str]:
+        """Return the probe's record that holds the beta of a cell; none where Table III's is taken."""
+        pair = wildcards.cell.rpartition("_s")[0]
+        return [f"{self.root}/probe/{pair}.json"] if "probe" in self.config["plan"] else []
+
+    def probe_settings(self) -> dict[str, str]:
+        """Return, by model and GPU, all that a probe depends on, as JSON."""
+        config, found = self.config, {}
+        simulated = config["engine"] == "simulator"
+        engine = {"engine": config["engine"]}
+        if config["engine"] != "vllm":
+            engine["simulator"] = config["engines"]["simulator"]
+        if not simulated:
+            engine["vllm"] = config["engines"]["vllm"]
+        for cell in cells(config):
+            found[cell.folder.split("/")[1].rpartition("_s")[0]] = as_json(
+                {"experiment": "warmup", "model": cell.model, "gpu": cell.gpu, "seed": config["seeds"][0]},
+                {"model_row": self.models[cell.model], "gpu_row": self.gpus.get(cell.gpu)},
+                {key: config["plan"][key] for key in ("max_tokens", "beta_kind")},
+                engine,
+                config["plan"].get("probe", {}),
+                initial=config["initial"][cell.model][cell.gpu],
+                prompt_max_tokens=config["prompts"]["max_tokens"],
+                root_seed=config["seed"],
+            )
+        return found
+
+    def templated(self, wildcards: Any) -> list[str]:
+        """Return the tokenizer that the chat template of an experiment is encoded with; none without a template."""
+        experiment = self.config["experiments"].get(wildcards.get("experiment"), {})
+        vllm = self.config["engines"]["vllm"] | experiment.get("sampling", {})
+        return [self.dataset(self.config["prompts"]["tokenizer"])] if vllm["chat_template"] else []
+
+    def template_options(self, wildcards: Any) -> str:
+        """Return the option that names that tokenizer."""
+        return " ".join(f"--tokenizer {path}" for path in self.templated(wildcards))
 
     def _by_cell(self, settings: Callable[[Cell], dict[str, Any]]) -> dict[str, dict[str, str]]:
         found: dict[str, dict[str, str]] = {}

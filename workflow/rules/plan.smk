@@ -5,6 +5,7 @@ rule plan_make:
     input:
         unpack(layout.plan_tables),
         layout.plan_csvs,
+        layout.probed,
         pool_index=f"{root}/prompts/pool_index.parquet",
     output:
         plan=f"{root}/plan/{{experiment}}/{{cell}}/plan.parquet",

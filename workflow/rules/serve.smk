@@ -6,6 +6,40 @@ ALONE = workflow.cores or 16
 EMULATED = config["engine"] == "vllm-emulated"
 MEASURED = config["engine"] == "vllm" and config["engines"]["vllm"]["device"] == "gpu"
 
+if "probe" in config["plan"]:
+
+    rule serve_probe:
+        input:
+            layout.simulator_files(),
+            pool=f"{root}/prompts/pool.arrow",
+            pool_index=f"{root}/prompts/pool_index.parquet",
+            replies=f"{root}/prompts/replies.parquet",
+            tokenizer=layout.templated,
+        output:
+            f"{root}/probe/{{pair}}.json",
+        log:
+            main=f"{root}/logs/probe/{{pair}}.log",
+            server=f"{root}/logs/probe/{{pair}}.server.log",
+        benchmark:
+            f"{root}/benchmarks/probe/{{pair}}.tsv"
+        conda:
+            "../../envs/runtime.yaml"
+        threads: 1 if config["engine"] == "simulator" else ALONE
+        resources:
+            gpu=1 if MEASURED else 0,
+            mem_mb=64000 if MEASURED else 4000,
+            runtime=360,
+        params:
+            settings=lookup("{pair}", within=layout.probe_settings()),
+            tokenizer=layout.template_options,
+            code=code("serve.probe"),
+        message:
+            "Probe beta of {wildcards.pair}"
+        shell:
+            "burstbench serve probe --settings {params.settings:q} --pool {input.pool} --pool-index {input.pool_index}"
+            " --replies {input.replies} {params.tokenizer} --server-log {log.server} --out {output} 2> {log.main}"
+
+
 if config["engine"] == "simulator":
 
     rule serve_simulate:
@@ -47,6 +81,7 @@ else:
             record=f"{root}/plan/{{experiment}}/{{cell}}/plan.json",
             pool=f"{root}/prompts/pool.arrow",
             replies=f"{root}/prompts/replies.parquet",
+            tokenizer=layout.templated,
         output:
             requests=kept(f"{root}/serve/{{experiment}}/{{cell}}/requests.parquet"),
             steps=kept(f"{root}/serve/{{experiment}}/{{cell}}/steps.parquet"),
@@ -65,6 +100,7 @@ else:
             runtime=360,
         params:
             settings=lookup("{experiment}/{cell}", within=layout.vllm_settings()),
+            tokenizer=layout.template_options,
             # What the server's own process imports is no import of the verb.
             code={
                 **code("serve.vllm"),
@@ -78,8 +114,8 @@ else:
             "Serve {wildcards.experiment} {wildcards.cell} by vLLM"
         shell:
             "burstbench serve vllm --settings {params.settings:q} --plan {input.plan} --plan-record {input.record}"
-            " --pool {input.pool} --replies {input.replies} --requests {output.requests} --steps {output.steps}"
-            " --run {output.run} --server-log {log.server} 2> >(tee {log.main} >&2)"
+            " --pool {input.pool} --replies {input.replies} {params.tokenizer} --requests {output.requests}"
+            " --steps {output.steps} --run {output.run} --server-log {log.server} 2> >(tee {log.main} >&2)"
 
 
 rule serve_validate:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from burstbench import cli, seeds
 from burstbench.contracts import GAMMA_PROFILE, LENGTH_COUNTS, PLAN, POOL_INDEX
-from burstbench.files import sha256, write_json
+from burstbench.files import read_json, sha256, write_json
 from burstbench.plan import arrivals, functions, lengths, phases
 from burstbench.plan import mirror as mirrored
 from burstbench.plan.checks import PlanError, choice, fail, mapping, number, text, whole
@@ -30,6 +30,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--pool-index", type=Path, required=True, help="pool_index.parquet")
     parser.add_argument("--gamma-profile", type=Path, help="gamma_profile.parquet, for mirrored phases")
     parser.add_argument("--length-counts", type=Path, help="length_counts.parquet, for lengths of kind trace")
+    parser.add_argument("--probe", type=Path, help="record of `serve probe`, whose beta replaces the initial one")
     parser.add_argument("--plan", type=Path, required=True, help="plan.parquet to write")
     parser.add_argument("--record", type=Path, required=True, help="plan.json to write: all that determined the plan")
 
@@ -40,16 +41,17 @@ def run(args: argparse.Namespace) -> None:
         "pool_index": args.pool_index,
         "gamma_profile": args.gamma_profile,
         "length_counts": args.length_counts,
+        "probe": args.probe,
     }
-    check_settings(args.settings)
+    settings = probed(args.settings, args.probe)
+    check_settings(settings)
     columns, facts = make(
-        args.settings,
+        settings,
         POOL_INDEX.read(args.pool_index),
         GAMMA_PROFILE.read(args.gamma_profile) if args.gamma_profile else None,
         LENGTH_COUNTS.read(args.length_counts) if args.length_counts else None,
     )
     PLAN.write(columns, args.plan)
-    settings = args.settings
     tables = {str(path): sha256(path) for path in phases.files(settings["phases"])}
     write_json(
         args.record,
@@ -61,6 +63,21 @@ def run(args: argparse.Namespace) -> None:
         }
         | facts,
     )
+
+
+def probed(settings: dict[str, Any], path: Path | None) -> dict[str, Any]:
+    """Return the settings with the beta that a probe has found, if there was one.
+
+    Raises:
+        PlanError: the probe was of another model or GPU.
+    """
+    if path is None:
+        return settings
+    record = read_json(path)
+    for key in ("model", "gpu"):
+        if record.get(key) != settings.get(key):
+            raise PlanError(f"{path}: {key}: found {record.get(key)!r}, expected {settings.get(key)!r}, this cell's")
+    return settings | {"initial": settings["initial"] | {"beta": record["beta"]}}
 
 
 def check_settings(settings: dict[str, Any]) -> None:

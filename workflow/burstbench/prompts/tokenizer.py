@@ -17,6 +17,7 @@ class Tokenizer:
         path: the model file.
         sha256: its checksum.
         vocabulary: number of pieces; token ids are 0 … vocabulary - 1.
+        bos: token id that begins a text.
     """
 
     def __init__(self, path: Path) -> None:
@@ -36,6 +37,7 @@ class Tokenizer:
         except (RuntimeError, OSError) as error:
             raise UserError(f"{self.path}: not a SentencePiece model: {error}") from error
         self.vocabulary = int(self._processor.vocab_size())
+        self.bos = int(self._processor.bos_id())
 
     def encode(self, texts: Sequence[str], threads: int = 1) -> list[NDArray[np.int32]]:
         """Return the token ids of each text, without marks of begin or end.

@@ -1,5 +1,6 @@
 """What a measured run was made on and with: hardware, versions, revision, model."""
 
+import importlib.metadata
 import json
 import os
 import platform
@@ -113,6 +114,11 @@ def environment(python: Path) -> dict[str, Any]:
     if name is None:
         raise MachineError(f"engines.vllm.python: {python}: vLLM is not installed in this environment")
     return {"python": version, "vllm": packages[name], "vllm_distribution": name, "packages": packages}
+
+
+def packages() -> dict[str, str]:
+    """Return the packages of this process's own environment with their versions."""
+    return {found.name.lower(): found.version for found in importlib.metadata.distributions()}
 
 
 def revision(folder: Path) -> dict[str, Any]:

@@ -67,6 +67,7 @@ class Server:
         self.port, self.api_key, self.startup_s = 0, "", 0.0
         self.folder = Path()
         self._supervisor: subprocess.Popen[bytes] | None = None
+        self._guard: socket.socket | None = None
         self._stopping = False
 
     @property
@@ -80,7 +81,7 @@ class Server:
         Raises:
             ServerError: it ended, the port is taken, or the deadline passed; the message has the end of its log.
         """
-        self.port = _free_port(self._fixed)
+        self.port, self._guard = _reserve_port(self._fixed)
         self.api_key = secrets.token_urlsafe(24)
         self.folder = Path(tempfile.mkdtemp(prefix="burstbench-server-"))
         try:
@@ -95,6 +96,8 @@ class Server:
     ) -> None:
         """Stop it and remove its folder."""
         self.stop()
+        if self._guard is not None:
+            self._guard.close()
         shutil.rmtree(self.folder, ignore_errors=True)
 
     @property
@@ -180,17 +183,31 @@ class Server:
         return f"; its log ({self.log}) says:\n  " + "\n  ".join(found)
 
 
-def _free_port(fixed: int | None) -> int:
-    """Return a port that nobody listens on.
+def _reserve_port(fixed: int | None) -> tuple[int, socket.socket]:
+    """Return a port that nobody listens on, and the guard that keeps other jobs of this host from choosing it as well.
+
+    The guard is needed because vLLM opens its port so that others may share it: of two servers on one port each would
+    get a part of the requests of both.
 
     Raises:
         ServerError: the fixed one is taken.
     """
-    with socket.socket() as probe:
-        # As servers do: a port whose last connections are just closing is free.
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    while True:
+        with socket.socket() as probe:
+            # As servers do: a port whose last connections are just closing is free.
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind((HOST, fixed or 0))
+            except OSError as error:
+                raise ServerError(f"port {fixed} of {HOST} is taken: {error.strerror}") from error
+            port = int(probe.getsockname()[1])
+        # A name in Linux's abstract space: it goes with the process that holds it.
+        guard = socket.socket(socket.AF_UNIX)
         try:
-            probe.bind((HOST, fixed or 0))
+            guard.bind(f"\0burstbench-port-{port}")
         except OSError as error:
-            raise ServerError(f"port {fixed} of {HOST} is taken: {error.strerror}") from error
-        return int(probe.getsockname()[1])
+            guard.close()
+            if fixed:
+                raise ServerError(f"port {fixed} of {HOST} is taken by another job") from error
+        else:
+            return port, guard

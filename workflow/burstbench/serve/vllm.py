@@ -6,6 +6,7 @@ which sleeps the modelled time of a GPU that is not there. vLLM is installed in 
 """
 
 import argparse
+import functools
 import http.client
 import importlib
 import json
@@ -33,6 +34,7 @@ from burstbench.prompts.pool import Pool
 from burstbench.serve import client, joined, journal, machine, tiny
 from burstbench.serve.gpus import GIB, Model
 from burstbench.serve.server import HOST, Server
+from burstbench.serve.template import Template
 
 IDENTITY = ("experiment", "model", "gpu", "seed")
 PACKAGE = Path(burstbench.__file__).parent
@@ -64,6 +66,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--plan-record", type=Path, required=True, help="plan.json of the cell")
     parser.add_argument("--pool", type=Path, required=True, help="pool.arrow")
     parser.add_argument("--replies", type=Path, help="replies.parquet, for the emulated GPU")
+    parser.add_argument("--tokenizer", type=Path, help="tokenizer of the prompts, for a chat template")
     parser.add_argument("--requests", type=Path, required=True, help="requests.parquet to write")
     parser.add_argument("--steps", type=Path, required=True, help="steps.parquet to write")
     parser.add_argument("--run", dest="run_record", type=Path, required=True, help="run.json to write")
@@ -83,6 +86,7 @@ def run(args: argparse.Namespace) -> None:
             args.run_record,
             args.server_log,
             replies_path=args.replies,
+            tokenizer_path=args.tokenizer,
         )
     said = record["join"]
     outcomes = ", ".join(f"{count} {name}" for name, count in said["outcomes"].items())
@@ -118,6 +122,7 @@ def serve(
     log_path: Path,
     *,
     replies_path: Path | None = None,
+    tokenizer_path: Path | None = None,
     recorded: bool = True,
 ) -> dict[str, Any]:
     """Run a plan on a vLLM server and write what became of it; the files appear only when the run is whole.
@@ -134,6 +139,7 @@ def serve(
         run_path: to write, JSON: what the run was made with.
         log_path: what the server prints.
         replies_path: contract `replies`: response lengths of the emulated GPU are drawn from them.
+        tokenizer_path: the pool's, for a chat template.
         recorded: False leaves recorder and timeout out, to measure what they cost; nothing but the client's records
             comes back then, and no file is written.
 
@@ -152,9 +158,13 @@ def serve(
     hardware = machine.hardware(gpu=not (cpu or emulated))
     if not (cpu or emulated):
         check_gpu(settings["gpu_row"], str(hardware["gpu"]))
-    plan = contracts.PLAN.read(plan_path)
-    check_plan(plan_path, plan, model)
     pool = Pool(pool_path)
+    template = Template.of(vllm.get("chat_template"), pool, tokenizer_path)
+    plan = contracts.PLAN.read(plan_path)
+    planned_tokens = plan.column("prompt_tokens").to_numpy()
+    sent_tokens = template.lengths(planned_tokens)
+    plan = plan.set_column(plan.column_names.index("prompt_tokens"), "prompt_tokens", pa.array(sent_tokens))
+    check_plan(plan_path, plan, model)
     run_id = secrets.token_hex(6)
     timeout = settings["simulator"]["timeout"] if emulated else vllm["timeout"]
     # By name: a change of the modelled GPU is no reason to measure a real one again (`burstbench.fingerprint`).
@@ -201,7 +211,8 @@ def serve(
             # of the first variable comes to here); another core is for the API server and the client.
             given |= {"VLLM_ENABLE_V1_MULTIPROCESSING": "0", "OMP_NUM_THREADS": "1"}
         if emulated or vllm["weights"] != "hub":
-            given |= {"HF_HUB_OFFLINE": "1"}
+            # What needs no token gets none.
+            given |= {"HF_HUB_OFFLINE": "1", "HF_TOKEN": "", "HUGGING_FACE_HUB_TOKEN": ""}
         if modelled:
             given["BURSTBENCH_EMULATED"] = json.dumps(
                 {
@@ -211,6 +222,10 @@ def serve(
                     "run_id": run_id,
                 }
             )
+        extras["environment"] = {
+            name: text.replace(str(server.folder), "<folder>").replace(str(PACKAGE.parent), "<package>")
+            for name, text in given.items()
+        }
         return given
 
     with Server(command, environment, log_path, vllm["startup_s"]) as server:
@@ -226,11 +241,14 @@ def serve(
         with client.stopping() as stop, client.live(f"{settings['experiment']} {settings['model']}") as report:
             server.on_end = stop.set
             server.check()
-            records = client.run_plan(plan, pool, target, options, stop=stop, progress=report)
+            records = client.run_plan(
+                plan, functools.partial(template.around, pool), target, options, stop=stop, progress=report
+            )
         try:
             server.check()
         except UserError as error:
-            raise RunError(f"{error}\n{_so_far(records)}") from error
+            kept = salvage(server, records, log_path)
+            raise RunError(f"{error}\n{_so_far(records)}; the engine's steps until then: {kept}") from error
         if records.partial:
             raise RunError(f"the run was stopped; {_so_far(records)}; nothing is kept")
         if not recorded:
@@ -247,7 +265,7 @@ def serve(
         step_rows = journal.read(server.folder / journal.STEPS, journal.STEP)
 
     rows = joined.EngineRows.of(events, plan.num_rows)
-    columns, join = joined.join(records, plan.column("prompt_tokens").to_numpy(), rows)
+    columns, join = joined.join(records, sent_tokens, rows)
     steps = joined.steps(step_rows, records.start_monotonic_ns, engine_facts["free_blocks"])
     contracts.REQUESTS.write(columns, requests_path)
     contracts.STEPS.write(steps, steps_path)
@@ -268,7 +286,12 @@ def serve(
         "gpu_row": dict(settings["gpu_row"] or {}),
         "tokenizer_of_the_prompts": pool.tokenizer_sha256,
         "flags": extras["flags"],
+        "environment": extras["environment"],
         "settings": dict(vllm),
+        "chat_template": {
+            "tokens": template.tokens,
+            "requests_lengthened": int((sent_tokens > planned_tokens).sum()),
+        },
         "engine_facts": engine_facts,
         "timeout": dict(timeout),
         "prefix_caching": vllm["prefix_caching"],
@@ -302,6 +325,7 @@ def serve(
             "server": {key: installed[key] for key in ("python", "vllm", "vllm_distribution")},
             "server_packages": installed["packages"],
             "client_python": sys.version.split()[0],
+            "client_packages": machine.packages(),
         },
         "revision": machine.revision(PACKAGE),
     }
@@ -466,6 +490,24 @@ def settle(server: Server, within_s: float = 10.0) -> None:
         if not found.get("num_requests_running", 0) and not found.get("num_requests_waiting", 0):
             return
         time.sleep(0.2)
+
+
+def salvage(server: Server, records: client.ClientRecords, log_path: Path) -> Path | str:
+    """Keep the steps of an engine that died, beside its log, where no rule looks for them.
+
+    The journal lacks at most what was not flushed yet (`journal.FLUSH_S`).
+
+    Returns:
+        The path of a table of contract `steps`, or why there is none.
+    """
+    try:
+        usable = read_json(server.folder / journal.ENGINE)["free_blocks"]
+        rows = journal.read(server.folder / journal.STEPS, journal.STEP)
+        path = log_path.with_suffix(".steps.parquet")
+        contracts.STEPS.write(joined.steps(rows, records.start_monotonic_ns, usable), path)
+    except (OSError, UserError) as error:
+        return f"lost ({error})"
+    return path
 
 
 def _messages(records: client.ClientRecords) -> dict[str, int]:
