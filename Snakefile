@@ -62,10 +62,6 @@ include: "workflow/rules/paper.smk"
 rule all:
     default_target: True
     input:
-        f"{root}/paper.pdf",
-        f"{root}/report.html",
-        f"{root}/scorecard.md",
+        layout.products(),
         f"{root}/provenance.json",
-        layout.tables_made(),
-        layout.validation("figures"),
-        layout.validation("tables"),
+        f"{root}/ro-crate-metadata.json",

@@ -189,21 +189,6 @@ def test_a_wrong_template_is_named(study, tmp_path):
         html.render(collect(study), tmp_path / "none.j2", tmp_path / "page.html")
 
 
-def test_provenance_names_every_file_and_what_it_was_made_from(study, tmp_path):
-    page = tmp_path / "report.html"
-    page.write_text("page", encoding="utf-8")
-    out = tmp_path / "provenance.json"
-    main(["paper", "provenance", *options(study, out), "--artifact", str(page)])
-    record = json.loads(out.read_text(encoding="utf-8"))
-    assert len(record["artifacts"]) == 17 * 3 + 3 * 2 + 1
-    made = record["artifacts"][str(study["figures"] / "fig05.csv")]
-    assert [source["path"] for source in made["inputs"]] == ["results/trial/characterise/fig05.parquet"]
-    whole = record["artifacts"][str(page)]
-    assert len(whole["inputs"]) == 17 * 3 + 3 * 2 + 3 + 1  # figures, tables; scorecard, check, parameters; one run
-    assert {source["name"] for source in whole["inputs"]} >= {"fig01", "table3", "scorecard", "parameters", "run"}
-    assert record["software"]["python"].count(".") == 2
-
-
 @pytest.mark.parametrize("source", ["twin", "real"])
 @pytest.mark.parametrize("name", ["workflow", "figure", "table", "scorecard", "paper"])
 def test_captions_state_the_parameters(name, source):

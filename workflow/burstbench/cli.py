@@ -35,6 +35,7 @@ class Verb(NamedTuple):
 
 # Verbs without a room, by what a user comes for. Their modules lie in `burstbench.commands`.
 COMMANDS: dict[str, Verb] = {
+    "verify": Verb("check a study's files against their record: changed, missing, stale, foreign", "results/default"),
     "completion": Verb("print the completion script of a shell", "bash"),
 }
 
@@ -211,10 +212,13 @@ ROOMS: dict[str, dict[str, Verb]] = {
             " --parameters results/default/parameters.json --facts facts.json --out mine/report.html",
         ),
         "provenance": Verb(
-            "record what every artifact was made from",
-            "--figures results/default/figures --tables results/default/tables"
-            " --scorecard results/default/scorecard.csv --parameters results/default/parameters.json"
-            " --facts facts.json --artifact results/default/paper.pdf --out mine/provenance.json",
+            "record what every file was made from",
+            "--product results/default/paper.pdf results/default/report.html --facts facts.json"
+            " --out mine/provenance.json",
+        ),
+        "crate": Verb(
+            "describe the study as an RO-Crate",
+            "--provenance results/default/provenance.json --out mine/ro-crate-metadata.json",
         ),
     },
 }

@@ -184,6 +184,11 @@ class Layout:
         trace = [self.path(name) for tables in CHARACTERISE.values() for name in tables]
         return [f"{self.root}/trace/window.csv", f"{self.root}/trace/check.csv", *trace, *runs]
 
+    def products(self) -> list[str]:
+        """Return what the study is made for; its record and its crate, which are about these, stand beside them."""
+        pages = [f"{self.root}/{name}" for name in ("paper.pdf", "report.html", "scorecard.md")]
+        return [*pages, *self.tables_made(), *self.validation("figures"), *self.validation("tables")]
+
     def figures(self) -> list[str]:
         """Return the figures whose tables the study makes."""
         return [name for name, tables in FIGURES.items() if all(map(self.has, tables))]

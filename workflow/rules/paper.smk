@@ -122,12 +122,7 @@ rule paper_html:
 
 rule paper_provenance:
     input:
-        figures=layout.artifacts("figures"),
-        tables=layout.artifacts("tables"),
-        scorecard=f"{root}/scorecard.csv",
-        check=f"{root}/trace/check.csv",
-        parameters=f"{root}/parameters.json",
-        whole=[f"{root}/paper.pdf", f"{root}/report.html"],
+        layout.products(),
     output:
         f"{root}/provenance.json",
     log:
@@ -141,12 +136,30 @@ rule paper_provenance:
         runtime=10,
     params:
         facts=layout.facts(),
-        figures=lambda wildcards, input: Path(input.figures[0]).parent,
-        tables=lambda wildcards, input: Path(input.tables[0]).parent,
         code=code("paper.provenance"),
     message:
-        "Record what every artifact was made from"
+        "Record what every file was made from"
     shell:
-        "burstbench paper provenance --figures {params.figures} --tables {params.tables}"
-        " --scorecard {input.scorecard} --check {input.check} --parameters {input.parameters}"
-        " --facts {params.facts:q} --artifact {input.whole} --out {output} 2> {log}"
+        "burstbench paper provenance --product {input} --facts {params.facts:q} --out {output} 2> {log}"
+
+
+rule paper_crate:
+    input:
+        f"{root}/provenance.json",
+    output:
+        f"{root}/ro-crate-metadata.json",
+    log:
+        f"{root}/logs/paper/crate.log",
+    benchmark:
+        f"{root}/benchmarks/paper/crate.tsv"
+    conda:
+        "../../envs/runtime.yaml"
+    resources:
+        mem_mb=1000,
+        runtime=10,
+    params:
+        code=code("paper.crate"),
+    message:
+        "Describe the study as an RO-Crate"
+    shell:
+        "burstbench paper crate --provenance {input} --out {output} 2> {log}"
