@@ -5,7 +5,7 @@ import pytest
 from burstbench import contracts
 from burstbench.serve import journal
 from burstbench.serve.client import ClientRecords
-from burstbench.serve.joined import EngineRows, JoinError, join, steps
+from burstbench.serve.joined import EngineRows, JoinError, engine, join, steps
 
 START = 1_000_000  # monotonic time of the run's time 0
 STOPPED, LENGTH, ABORTED, _, QUEUE = range(len(journal.ENDINGS))
@@ -77,6 +77,17 @@ def test_each_row_has_both_sides(tmp_path):
         "timeout / aborted": 2,
         "connection / no row": 1,
     }
+
+
+def test_the_engine_keeps_its_own_rows(tmp_path):
+    contracts.ENGINE.write(engine(EngineRows.of(events(), 4), START), tmp_path / "engine.parquet")
+    rows = contracts.ENGINE.read(tmp_path / "engine.parquet").to_pylist()
+    assert [row["arrived_ns"] for row in rows] == [5, 15, 25, None]
+    assert [row["scheduled_ns"] for row in rows] == [6, 30, None, None]
+    assert [row["first_token_ns"] for row in rows] == [45, 55, None, None]
+    assert [row["ended_ns"] for row in rows] == [85, 399, 490, None]
+    assert [row["response_tokens"] for row in rows] == [3, 4, 0, None]
+    assert [row["ending"] for row in rows] == ["stopped", "aborted", "aborted", None]
 
 
 def test_who_was_never_sent_is_told_from_who_never_arrived():

@@ -55,6 +55,16 @@ def test_the_times_of_a_request_follow_one_another(cell):
     assert (np.diff(times, axis=0) >= -slack).all()
 
 
+def test_the_engine_has_a_row_of_its_own_for_every_request(cell):
+    requests, engine = cell.requests(), cell.engine()
+    assert engine.column("request_id").to_pylist() == requests.column("request_id").to_pylist()
+    arrived, scheduled, ended = (ns(engine, name) for name in ("arrived_ns", "scheduled_ns", "ended_ns"))
+    assert (arrived <= scheduled).all(), "the time in the queue"
+    assert (ended <= ns(requests, "done_ns")).all(), "the client hears of it later"
+    assert ns(engine, "response_tokens").tolist() == ns(requests, "response_tokens").tolist()
+    assert set(engine.column("ending").to_pylist()) == {"stopped", "length"}
+
+
 def test_the_steps_hold_every_token(cell):
     """Each prompt token is computed once, and each token of an answer but its last goes in again."""
     requests, steps = cell.requests(), cell.steps()

@@ -100,6 +100,7 @@ class Cell:
             "--replies": "replies.parquet",
             "--requests": "out/requests.parquet",
             "--steps": "out/steps.parquet",
+            "--engine": "out/engine.parquet",
             "--run": "out/run.json",
             "--server-log": "server.log",
         }
@@ -131,6 +132,10 @@ class Cell:
     def requests(self) -> pa.Table:
         """requests.parquet."""
         return contracts.REQUESTS.read(self.folder / "out/requests.parquet")
+
+    def engine(self) -> pa.Table:
+        """engine.parquet."""
+        return contracts.ENGINE.read(self.folder / "out/engine.parquet")
 
     def steps(self) -> pa.Table:
         """steps.parquet."""

@@ -813,6 +813,26 @@ CLIENT = Contract(
     ),
     key=("request_id",),
 )
+ENGINE = Contract(
+    "engine",
+    "What a server's scheduler wrote of every planned request, beside `requests`. Times from the start of the run.",
+    (
+        whole("request_id", "1", "as in the plan"),
+        whole(
+            "arrived_ns", "ns", "when the scheduler got it; the time in its queue ends with scheduled_ns", nullable=True
+        ),
+        whole("scheduled_ns", "ns", "when it was first scheduled", nullable=True),
+        whole("first_token_ns", "ns", "when the step with its first token ended", nullable=True),
+        whole("ended_ns", "ns", "when the scheduler was done with it", nullable=True),
+        whole("prompt_tokens", "tokens", "tokens of the prompt", nullable=True),
+        whole("response_tokens", "tokens", "tokens of the response until its end", nullable=True),
+        whole("preemptions", "1", "how often it was preempted", nullable=True),
+        label(
+            "ending", "how it ended in the engine, whatever the client heard (`serve.journal.ENDINGS`)", nullable=True
+        ),
+    ),
+    key=("request_id",),
+)
 CALIBRATION = Contract(
     "calibration",
     "Table III on the simulated engine: KV use at the paper's beta, and the beta that gives the target.",

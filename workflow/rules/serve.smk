@@ -85,6 +85,7 @@ else:
         output:
             requests=kept(f"{root}/serve/{{experiment}}/{{cell}}/requests.parquet"),
             steps=kept(f"{root}/serve/{{experiment}}/{{cell}}/steps.parquet"),
+            engine=kept(f"{root}/serve/{{experiment}}/{{cell}}/engine.parquet"),
             run=kept(f"{root}/serve/{{experiment}}/{{cell}}/run.json"),
         log:
             main=f"{root}/logs/serve/{{experiment}}/{{cell}}.log",
@@ -115,7 +116,7 @@ else:
         shell:
             "burstbench serve vllm --settings {params.settings:q} --plan {input.plan} --plan-record {input.record}"
             " --pool {input.pool} --replies {input.replies} {params.tokenizer} --requests {output.requests}"
-            " --steps {output.steps} --run {output.run} --server-log {log.server} 2> >(tee {log.main} >&2)"
+            " --steps {output.steps} --engine {output.engine} --run {output.run} --server-log {log.server} 2> >(tee {log.main} >&2)"
 
 
 rule serve_validate:

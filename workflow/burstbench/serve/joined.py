@@ -150,6 +150,31 @@ def join(records: ClientRecords, planned_tokens: Ints, engine: EngineRows) -> tu
     return columns, said
 
 
+def engine(rows: EngineRows, start_ns: int) -> dict[str, Any]:
+    """Return the columns of contract `engine`: what the scheduler wrote of each request.
+
+    Args:
+        rows: of the run.
+        start_ns: monotonic time of the run's time 0.
+    """
+
+    def happened(values: Ints, offset: int = 0) -> pa.Array:
+        return pa.array(values - offset, pa.int64(), mask=values < 0)
+
+    names = np.array([*journal.ENDINGS, None], object)  # -1, not ended, is the last
+    return {
+        "request_id": np.arange(len(rows.added_ns)),
+        "arrived_ns": happened(rows.added_ns, start_ns),
+        "scheduled_ns": happened(rows.scheduled_ns, start_ns),
+        "first_token_ns": happened(rows.first_token_ns, start_ns),
+        "ended_ns": happened(rows.ended_ns, start_ns),
+        "prompt_tokens": happened(rows.prompt_tokens),
+        "response_tokens": happened(rows.response_tokens),
+        "preemptions": happened(rows.preemptions),
+        "ending": pa.array(names[rows.ending], pa.string()),
+    }
+
+
 def steps(rows: NDArray[Any], start_ns: int, usable: int) -> dict[str, Any]:
     """Return the columns of contract `steps`: those that began after the run did.
 

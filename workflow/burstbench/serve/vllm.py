@@ -69,6 +69,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--tokenizer", type=Path, help="tokenizer of the prompts, for a chat template")
     parser.add_argument("--requests", type=Path, required=True, help="requests.parquet to write")
     parser.add_argument("--steps", type=Path, required=True, help="steps.parquet to write")
+    parser.add_argument("--engine", type=Path, help="engine.parquet to write: the scheduler's own row of each request")
     parser.add_argument("--run", dest="run_record", type=Path, required=True, help="run.json to write")
     parser.add_argument("--server-log", type=Path, required=True, help="what the server prints")
 
@@ -87,6 +88,7 @@ def run(args: argparse.Namespace) -> None:
             args.server_log,
             replies_path=args.replies,
             tokenizer_path=args.tokenizer,
+            engine_path=args.engine,
         )
     said = record["join"]
     outcomes = ", ".join(f"{count} {name}" for name, count in said["outcomes"].items())
@@ -123,6 +125,7 @@ def serve(
     *,
     replies_path: Path | None = None,
     tokenizer_path: Path | None = None,
+    engine_path: Path | None = None,
     recorded: bool = True,
 ) -> dict[str, Any]:
     """Run a plan on a vLLM server and write what became of it; the files appear only when the run is whole.
@@ -140,6 +143,7 @@ def serve(
         log_path: what the server prints.
         replies_path: contract `replies`: response lengths of the emulated GPU are drawn from them.
         tokenizer_path: the pool's, for a chat template.
+        engine_path: to write, contract `engine`; None writes none.
         recorded: False leaves recorder and timeout out, to measure what they cost; nothing but the client's records
             comes back then, and no file is written.
 
@@ -269,6 +273,8 @@ def serve(
     steps = joined.steps(step_rows, records.start_monotonic_ns, engine_facts["free_blocks"])
     contracts.REQUESTS.write(columns, requests_path)
     contracts.STEPS.write(steps, steps_path)
+    if engine_path:
+        contracts.ENGINE.write(joined.engine(rows, records.start_monotonic_ns), engine_path)
     lag_s = (records.sent_ns - records.intended_ns)[records.sent_ns >= 0] / 1e9
     lag = {f"p{q}": float(np.percentile(lag_s, q)) if lag_s.size else None for q in (50, 99, 100)}
     record: dict[str, Any] = {
