@@ -9,7 +9,14 @@ from burstbench.layout import VALIDATION_FIGURES
 
 from .conftest import change, jobs
 
-PAPER = Counter({"Typeset the paper": 1, "Make the web page": 1, "Record what every artifact was made from": 1})
+PAPER = Counter(
+    {
+        "Typeset the paper": 1,
+        "Make the web page": 1,
+        "Record what every file was made from": 1,
+        "Describe the study as an RO-Crate": 1,
+    }
+)
 PARAMETERS = Counter({"Write the parameters of the study": 1})
 FIGURES = Counter({f"Draw fig{number:02d}": 1 for number in range(1, 18)})
 VALIDATION = Counter(f"Draw {name}" for name in VALIDATION_FIGURES)

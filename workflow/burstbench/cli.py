@@ -35,6 +35,10 @@ class Verb(NamedTuple):
 
 # Verbs without a room, by what a user comes for. Their modules lie in `burstbench.commands`.
 COMMANDS: dict[str, Verb] = {
+    "compare": Verb(
+        "how two studies differ: parameters, inputs, code, verdicts, numbers",
+        "results/default results/smoke --html mine/compare.html",
+    ),
     "verify": Verb("check a study's files against their record: changed, missing, stale, foreign", "results/default"),
     "completion": Verb("print the completion script of a shell", "bash"),
 }
