@@ -118,6 +118,12 @@ class Server:
             page = self.metrics.encode() if self.metrics is not None else None
             writer.write(json_answer("200 OK" if page is not None else "404 Not Found", page or b"nothing"))
             return True
+        if path.endswith("/v1/models"):
+            writer.write(json_answer("200 OK", {"object": "list", "data": [{"id": "the-model"}]}))
+            return True
+        if path.endswith("/models"):
+            writer.write(json_answer("404 Not Found", {}))
+            return True
         fields = {name.lower(): value for name, _, value in (line.partition(": ") for line in lines[1:] if line)}
         identity = fields["x-request-id"]
         self.asked[identity] += 1

@@ -10,7 +10,7 @@ import pyarrow as pa
 import pytest
 from burstbench import cli, contracts
 from burstbench.errors import UserError
-from burstbench.serve import endpoint
+from burstbench.serve import endpoint, scrape
 from serve_faulty_server import serving
 from serve_plans import plan
 
@@ -127,23 +127,23 @@ def test_wrong_settings_are_refused(cell, capsys, changed, message):
 
 
 def test_a_missing_setting_is_named():
-    with pytest.raises(UserError, match="key 'served_model' is missing"):
-        endpoint._checked({**CELL, "url": "http://a/v1"})
+    with pytest.raises(UserError, match="key 'url' is missing"):
+        endpoint._checked({**CELL, "served_model": "m"})
 
 
 def test_metrics_are_parsed_and_summed_over_labels():
-    assert endpoint.parse(PAGE.format(running=3.0, tokens=10)) == {
+    assert scrape.parse(PAGE.format(running=3.0, tokens=10)) == {
         "vllm:num_requests_running": 4.0,
         "vllm:num_requests_waiting": 2.0,
         "vllm:kv_cache_usage_perc": 0.25,
         "vllm:generation_tokens_total": 10.0,
     }
-    assert endpoint.parse('other{a="vllm:num_requests_running 3"} 1\n\n') == {}
+    assert scrape.parse('other{a="vllm:num_requests_running 3"} 1\n\n') == {}
 
 
 def test_metrics_are_summarised():
-    samples = [endpoint.parse(PAGE.format(running=r, tokens=t)) for r, t in ((0, 100), (4, 130), (2, 190))]
-    assert endpoint.summarise(samples) == {
+    samples = [scrape.parse(PAGE.format(running=r, tokens=t)) for r, t in ((0, 100), (4, 130), (2, 190))]
+    assert scrape.summarise(samples) == {
         "samples": 3,
         "every_s": 1.0,
         "vllm:num_requests_running": {"mean": 3.0, "max": 5.0},

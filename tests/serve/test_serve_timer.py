@@ -1,4 +1,4 @@
-"""The absolute timer: never early, in both of its ways. How late is measured by tests/benchmarks/bench_client.py."""
+"""The absolute timer: never early, in both of its ways. How late is measured by tests/benchmarks/compare_clients.py."""
 
 import asyncio
 import time

@@ -40,6 +40,10 @@ COMMANDS: dict[str, Verb] = {
         "results/default results/smoke --html mine/compare.html",
     ),
     "verify": Verb("check a study's files against their record: changed, missing, stale, foreign", "results/default"),
+    "run": Verb(
+        "plan a load given by options and send it to any server with the interface of OpenAI",
+        "--endpoint http://127.0.0.1:8000/v1 --rate 5 --cv 2 --requests 500 --out mine/load",
+    ),
     "completion": Verb("print the completion script of a shell", "bash"),
 }
 
@@ -122,6 +126,10 @@ ROOMS: dict[str, dict[str, Verb]] = {
             "plan every request of one cell",
             "--settings settings.json --pool-index results/default/prompts/pool_index.parquet"
             " --plan mine/plan.parquet --record mine/plan.json",
+        ),
+        "load": Verb(
+            "plan a load given by options, without a study",
+            "--rate 5 --cv 2 --requests 500 --plan mine/plan.parquet --record mine/plan.json",
         ),
     },
     "serve": {

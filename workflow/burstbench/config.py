@@ -235,6 +235,11 @@ def _semantics(config: dict[str, Any], files: Sequence[Path], folder: Path) -> l
     if sorted(set(edges)) != edges:
         problem(["characterise", "lengths", "coarse_request_bins"], f"{edges} does not rise")
 
+    if config["engine"] == "endpoint":
+        for key in ("models", "gpus"):
+            if len(config[key]) != 1:
+                problem([key], f"found {len(config[key])}, expected one: engines.endpoint.url is one server")
+
     longest = config["prompts"]["max_tokens"] + config["plan"]["max_tokens"]
     measured = config["engine"] == "vllm"
     utilization = config["engines"]["vllm" if measured else "simulator"]["memory_utilization"]

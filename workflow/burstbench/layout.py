@@ -334,6 +334,10 @@ class Layout:
         """Return the option that names that tokenizer."""
         return " ".join(f"--tokenizer {path}" for path in self.templated(wildcards))
 
+    def endpoint_settings(self) -> dict[str, dict[str, str]]:
+        """Return, by experiment and cell, all that a run on a server of others depends on, as JSON."""
+        return self._by_cell(lambda _: dict(self.config["engines"]["endpoint"]))
+
     def _by_cell(self, settings: Callable[[Cell], dict[str, Any]]) -> dict[str, dict[str, str]]:
         found: dict[str, dict[str, str]] = {}
         for cell in cells(self.config):

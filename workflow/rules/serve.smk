@@ -70,6 +70,38 @@ if config["engine"] == "simulator":
             "burstbench serve simulate --settings {params.settings:q} --plan {input.plan} --plan-record {input.record}"
             " --replies {input.replies} --requests {output.requests} --steps {output.steps} --run {output.run} 2> {log}"
 
+elif config["engine"] == "endpoint":
+
+    rule serve_endpoint:
+        input:
+            plan=f"{root}/plan/{{experiment}}/{{cell}}/plan.parquet",
+            record=f"{root}/plan/{{experiment}}/{{cell}}/plan.json",
+            pool=f"{root}/prompts/pool.arrow",
+        output:
+            requests=protected(f"{root}/serve/{{experiment}}/{{cell}}/requests.parquet"),
+            steps=protected(f"{root}/serve/{{experiment}}/{{cell}}/steps.parquet"),
+            run=protected(f"{root}/serve/{{experiment}}/{{cell}}/run.json"),
+            client=protected(f"{root}/serve/{{experiment}}/{{cell}}/client.parquet"),
+        log:
+            f"{root}/logs/serve/{{experiment}}/{{cell}}.log",
+        benchmark:
+            f"{root}/benchmarks/serve/{{experiment}}/{{cell}}.tsv"
+        conda:
+            "../../envs/runtime.yaml"
+        threads: ALONE
+        resources:
+            mem_mb=2000,
+            runtime=360,
+        params:
+            settings=lookup("{experiment}/{cell}", within=layout.endpoint_settings()),
+            code=code("serve.endpoint"),
+        message:
+            "Send {wildcards.experiment} {wildcards.cell} to the server"
+        shell:
+            "burstbench serve endpoint --settings {params.settings:q} --plan {input.plan} --plan-record {input.record}"
+            " --pool {input.pool} --requests {output.requests} --steps {output.steps} --run {output.run}"
+            " --client {output.client} 2> >(tee {log} >&2)"
+
 else:
 
     # A measurement on a GPU is expensive: it is protected from being written over.

@@ -393,9 +393,7 @@ def _run_part(
         stop: whether to stop.
         progress: as `run_plan`.
     """
-    # Each request in flight holds a socket, and nothing may hold a request back: as many as the system allows.
-    most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
-    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+    raise_open_files()
     loop = uvloop.new_event_loop()
     try:
         client = _Client(part, prompt, target, options, loop)
@@ -404,6 +402,12 @@ def _run_part(
         loop.run_until_complete(loop.shutdown_asyncgens())
         loop.run_until_complete(loop.shutdown_default_executor())
         loop.close()
+
+
+def raise_open_files() -> None:
+    """Let this process hold as many sockets as the system allows: each request in flight has one, and none may wait."""
+    most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
 
 class _Route(aiohttp.ClientRequest):

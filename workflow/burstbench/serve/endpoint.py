@@ -5,21 +5,15 @@ The engine behind the URL is not ours: its steps, its schedule and its memory ar
 """
 
 import argparse
-import multiprocessing
+import json
 import os
 import platform
-import re
-import time
-import urllib.error
 import urllib.request
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from multiprocessing.connection import Connection
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import aiohttp
-import numpy as np
 import uvloop
 
 import burstbench
@@ -28,11 +22,14 @@ from burstbench.cli import add_settings
 from burstbench.errors import UserError
 from burstbench.files import read_json, sha256, write_json
 from burstbench.prompts.pool import Pool
+from burstbench.prompts.synthetic import Synthetic
 from burstbench.serve import client, delivery
+from burstbench.serve.scrape import scraped
 
 IDENTITY = ("experiment", "model", "gpu", "seed")
-# Settings and their defaults; None among the first means that it must be given.
+# Settings and their defaults. Without served_model, the one model that the server names is asked for.
 OPTIONS: dict[str, Any] = {
+    "served_model": None,
     "api_key_env": None,
     "temperature": None,
     "ignore_eos": False,
@@ -44,14 +41,10 @@ OPTIONS: dict[str, Any] = {
     "lag_limit_s": client.Options.lag_limit_s,
     "processes": 1,
 }
-GAUGES = ("vllm:num_requests_running", "vllm:num_requests_waiting", "vllm:kv_cache_usage_perc")
-COUNTERS = ("vllm:num_preemptions_total", "vllm:prompt_tokens_total", "vllm:generation_tokens_total")
 NOT_RECORDED = (
     "not recorded, since the engine is not ours: engine steps (steps.parquet is empty), when a request was first "
     "scheduled, preemptions of each request, KV-cache use at each step, GPU memory, the engine's version and hardware"
 )
-_EVERY_S = 1.0
-_SAMPLE = re.compile(r"([^\s{#]+)(?:\{.*\})?\s+(\S+)")  # a name, its labels, its value; a timestamp may follow
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -68,32 +61,34 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Run one cell."""
-    serve(
-        args.settings, args.plan, args.plan_record, args.pool, args.requests, args.steps, args.run_record, args.client
-    )
+    pool = Pool(args.pool)
+    serve(args.settings, args.plan, args.plan_record, pool, args.requests, args.steps, args.run_record, args.client)
 
 
 def serve(
     settings: Mapping[str, Any],
     plan_path: Path,
     plan_record_path: Path,
-    pool_path: Path,
+    prompts: Pool | Synthetic,
     requests_path: Path,
     steps_path: Path,
     run_path: Path,
     client_path: Path | None = None,
+    *,
+    quiet: bool = False,
 ) -> None:
     """Run a plan on a server and write what became of it, whole or not; then fail if the run is not what was planned.
 
     Args:
-        settings: experiment, model, gpu, seed, url, served_model, and of OPTIONS what differs from the defaults.
+        settings: experiment, model, gpu, seed, url, and of OPTIONS what differs from the defaults.
         plan_path: table of contract `plan`.
         plan_record_path: plan.json, which names the same cell.
-        pool_path: pool.arrow, whose prompts the plan names.
+        prompts: that the plan names.
         requests_path: to write, contract `requests`.
         steps_path: to write, contract `steps`, empty.
         run_path: to write, JSON.
         client_path: to write, contract `client`, or None.
+        quiet: show no progress.
 
     Raises:
         UserError: the settings are wrong, the plan is another cell's, or the pool cannot serve it; nothing was sent.
@@ -107,10 +102,14 @@ def serve(
                 f"{plan_record_path}: {key}: found {plan_record.get(key)!r}, expected {settings[key]!r}, this cell's"
             )
     plan = contracts.PLAN.read(plan_path)
-    pool = Pool(pool_path)
     title = f"{settings['experiment']} {settings['model']} {settings['gpu']} s{settings['seed']}"
-    with client.stopping() as stop, scraped(target.url) as metrics, client.live(title) as report:
-        records = client.run_plan(plan, pool, target, options, stop=stop, progress=report)
+    with (
+        client.stopping() as stop,
+        scraped(target.url) as metrics,
+        client.live(title, metrics.text) as report,
+    ):
+        source = prompts if isinstance(prompts, Pool) else prompts.tokens
+        records = client.run_plan(plan, source, target, options, stop=stop, progress=None if quiet else report)
         found = delivery.proof(records, options, plan.column("prompt_tokens").to_numpy())
         contracts.REQUESTS.write(client.requests_table(records), requests_path)
         contracts.STEPS.write(contracts.STEPS.empty(), steps_path)
@@ -134,8 +133,11 @@ def serve(
                 "inputs": {
                     "plan.parquet": sha256(plan_path),
                     "plan.json": sha256(plan_record_path),
-                    "pool.arrow": sha256(pool_path),
+                    **({"pool.arrow": sha256(prompts.path)} if isinstance(prompts, Pool) else {}),
                 },
+                "prompts": "pool.arrow"
+                if isinstance(prompts, Pool)
+                else f"random token ids below {prompts.vocabulary}, seed {prompts.seed}",
                 "versions": {
                     "burstbench": burstbench.__version__,
                     "aiohttp": aiohttp.__version__,
@@ -149,7 +151,7 @@ def serve(
 
 
 def _checked(settings: Mapping[str, Any]) -> tuple[client.Options, client.Target]:
-    required = (*IDENTITY, "url", "served_model")
+    required = (*IDENTITY, "url")
     for key in required:
         if key not in settings:
             raise UserError(f"--settings: key {key!r} is missing")
@@ -166,108 +168,32 @@ def _checked(settings: Mapping[str, Any]) -> tuple[client.Options, client.Target
     name = values.pop("api_key_env")
     if name and name not in os.environ:
         raise UserError(f"--settings: api_key_env: the environment has no variable {name!r}")
+    api_key = os.environ[name] if name else None
+    url, named = settings["url"], values.pop("served_model")
+    model = only_model(url, api_key) if named is None else named
     run_id = f"{settings['experiment']}-{settings['model']}_{settings['gpu']}_s{settings['seed']}"
-    target = client.Target(settings["url"], settings["served_model"], os.environ[name] if name else None)
-    return client.Options(run_id=run_id, **values), target
+    return client.Options(run_id=run_id, **values), client.Target(url, model, api_key)
 
 
-# The server's own metrics -----------------------------------------------------------------------------------------
-
-
-class Metrics:
-    """Collects the samples; called, it ends the collection and returns the summary for run.json."""
-
-    def __init__(self, url: str) -> None:
-        self.url = url
-        self._connection, there = multiprocessing.get_context("spawn").Pipe()
-        # A process of its own: reading and parsing would make the client late.
-        self._process = multiprocessing.get_context("spawn").Process(target=_scrape, args=(url, there), daemon=True)
-        self._process.start()
-        there.close()
-
-    def __call__(self) -> dict[str, Any]:
-        """End it."""
-        samples: Any = "the process that reads them died"
-        try:
-            self._connection.send(None)
-            samples = self._connection.recv()
-        except (EOFError, OSError):
-            pass
-        self.close()
-        if isinstance(samples, str):
-            return {"url": self.url, "available": False, "reason": samples}
-        return {"url": self.url, "available": True, **summarise(samples)}
-
-    def close(self) -> None:
-        """Leave nothing running."""
-        self._connection.close()
-        self._process.join(5)
-        if self._process.is_alive():
-            self._process.kill()
-
-
-@contextmanager
-def scraped(url: str) -> Iterator[Metrics]:
-    """Read the metrics of a server from now on, once a second.
+def only_model(url: str, api_key: str | None = None) -> str:
+    """Ask a server which model it serves.
 
     Args:
-        url: base of its interface; `/metrics` stands beside its `/v1`.
+        url: base of its interface; `{url}/models` lists them.
+        api_key: sent as a bearer token, or None.
+
+    Raises:
+        UserError: it does not say, or serves several.
     """
-    metrics = Metrics(url.rstrip("/").removesuffix("/v1") + "/metrics")
+    address = url.rstrip("/") + "/models"
+    if not address.startswith(("http://", "https://")):
+        raise UserError(f"url: found {url!r}, expected http://host:port/v1 or https://...")
+    request = urllib.request.Request(address, headers={"Authorization": f"Bearer {api_key}"} if api_key else {})
     try:
-        yield metrics
-    finally:
-        metrics.close()
-
-
-def _scrape(url: str, there: Connection) -> None:
-    """Sample until told to stop; send the samples, or a sentence why there are none."""
-    import signal
-
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, signal.SIG_IGN)  # the parent ends it
-    samples: list[dict[str, float]] = []
-    reason = "no sample in time"
-    next_s = time.monotonic()
-    try:
-        while True:
-            try:
-                with urllib.request.urlopen(url, timeout=5) as answer:
-                    sample = parse(answer.read().decode("utf-8", "replace"))
-                if sample:
-                    samples.append(sample)
-                else:
-                    reason = "none of vLLM's names is there"
-            except (urllib.error.URLError, OSError, ValueError) as error:
-                reason = str(error)
-            next_s = max(next_s + _EVERY_S, time.monotonic())
-            if there.poll(max(next_s - time.monotonic(), 0)):
-                there.recv()
-                there.send(samples or reason)
-                return
-    except (EOFError, OSError):
-        pass  # the parent is gone
-
-
-def parse(text: str) -> dict[str, float]:
-    """The wanted values of a page in the text format of Prometheus; of several with different labels, the sum."""
-    found: dict[str, float] = {}
-    for line in text.splitlines():
-        sample = _SAMPLE.match(line)
-        if sample and (sample[1] in GAUGES or sample[1] in COUNTERS):
-            found[sample[1]] = found.get(sample[1], 0.0) + float(sample[2])
-    return found
-
-
-def summarise(samples: list[dict[str, float]]) -> dict[str, Any]:
-    """Mean and maximum of the gauges over the samples, and by how much the counters grew."""
-    summary: dict[str, Any] = {"samples": len(samples), "every_s": _EVERY_S}
-    for name in GAUGES:
-        values = [sample[name] for sample in samples if name in sample]
-        if values:
-            summary[name] = {"mean": float(np.mean(values)), "max": max(values)}
-    for name in COUNTERS:
-        values = [sample[name] for sample in samples if name in sample]
-        if values:
-            summary[name] = {"increase": values[-1] - values[0]}
-    return summary
+        with urllib.request.urlopen(request, timeout=30) as answer:
+            names = [str(model["id"]) for model in json.load(answer)["data"]]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise UserError(f"{address}: the server does not name its model ({error}); give the name") from error
+    if len(names) != 1:
+        raise UserError(f"{address}: found {len(names)} models ({', '.join(names[:10])}), expected one; give its name")
+    return names[0]
