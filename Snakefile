@@ -15,6 +15,8 @@ from burstbench.fingerprint import code
 from burstbench.layout import (
     FIGURES,
     SCORECARD,
+    SUPPLEMENT_FIGURES,
+    SUPPLEMENT_TABLES,
     TABLES,
     VALIDATION_FIGURES,
     VALIDATION_TABLES,

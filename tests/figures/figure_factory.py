@@ -8,10 +8,12 @@ from pathlib import Path
 
 import numpy as np
 from burstbench import contracts
-from burstbench.figures.draw import FIGURES
+from burstbench.figures.draw import FIGURES as OF_THE_PAPER
+from burstbench.figures.draw import SUPPLEMENT
 from burstbench.stats.intervals import wilson
 from burstbench.stats.lengths import fit_rows
 
+FIGURES = OF_THE_PAPER | SUPPLEMENT
 ROOT = Path(__file__).parents[2]
 LOOK = ROOT / "config/figures.yaml"
 MATPLOTLIBRC = ROOT / "config/matplotlibrc"
@@ -260,6 +262,32 @@ def summary(rng: np.random.Generator, experiment: str, varied: str) -> dict:
     return rows_table(contracts.SUMMARY, rows)
 
 
+def trace_check(rng: np.random.Generator) -> dict:
+    """Some numbers of each published table, one beyond the edge and one that is a lower limit only."""
+    items = [("moments", "requests: all", 1.4e6), ("moments", "gaps: median", 1.0)]
+    for model in ("ChatGPT", "GPT-4"):
+        for stream, level in ((f"conversation {model}", 1000.0), (f"api {model}", 20_000.0)):
+            items += [("daily_requests", f"2023-11-{day:02d} {stream} requests", level) for day in range(6, 26)]
+            for quantity in ("request_count", "request_tokens", "response_tokens"):
+                items += [
+                    ("hourly_boxes", f"hourly_{quantity} {stream} {hour} h {corner}", level * (hour + 1))
+                    for hour in range(24)
+                    for corner in ("q1", "median")
+                ]
+        items += [
+            ("response_by_request_tokens", f"{model} response_{name} at {n} request tokens", 100.0 + n)
+            for n in range(10, 800, 10)
+            for name in ("median", "p95")
+        ]
+    error = rng.normal(0, 0.05, len(items))
+    error[0] = 3.0
+    rows = [
+        (table, item, "requests", value, value * (1 + off), off, 1.0, number == 5)
+        for number, ((table, item, value), off) in enumerate(zip(items, error, strict=True))
+    ]
+    return rows_table(contracts.TRACE_CHECK, rows)
+
+
 def write_tables(folder: Path, seed: int = 7) -> dict[str, Path]:
     """Write every table that any figure takes, and return paths by name."""
     rng = np.random.default_rng(seed)
@@ -280,6 +308,7 @@ def write_tables(folder: Path, seed: int = 7) -> dict[str, Path]:
         "mirror_api_timeline": timeline(rng, "mirror_api", True),
         **{f"vary_{name}_summary": summary(rng, f"vary_{name}", name) for name in ("alpha", "beta", "theta")},
         "warmup_summary": summary(rng, "warmup", ""),
+        "trace_check": trace_check(rng),
     }
     known = {name: contract for artifact, _ in FIGURES.values() for name, contract in artifact.required.items()}
     known["warmup_summary"] = contracts.SUMMARY

@@ -9,19 +9,22 @@ from pathlib import Path
 
 import figure_factory as factory
 import numpy as np
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 from burstbench import contracts
 from burstbench.errors import UserError
 from burstbench.figures import calendar, hourly, lengths, runs
 from burstbench.figures import style as looks
-from burstbench.figures.draw import FIGURES, draw_figure
+from burstbench.figures.draw import FIGURES as OF_THE_PAPER
+from burstbench.figures.draw import SUPPLEMENT, draw_figure
 from burstbench.figures.style import Style
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.text import Text
 from PIL import Image
 
+FIGURES = OF_THE_PAPER | SUPPLEMENT
 NAMES = sorted(FIGURES)
 
 
@@ -69,8 +72,35 @@ def read_csv(path: Path) -> list[dict[str, str]]:
         return list(csv.DictReader(stream))
 
 
-def test_there_are_seventeen_figures() -> None:
-    assert [f"fig{number:02d}" for number in range(1, 18)] == NAMES
+def test_there_are_seventeen_figures_and_one_more() -> None:
+    assert [*(f"fig{number:02d}" for number in range(1, 18)), "figS01"] == NAMES
+
+
+def test_every_published_number_is_drawn_but_lower_limits(drawn: dict, tables: dict) -> None:
+    rows = pq.read_table(tables["trace_check"]).to_pylist()
+    found = read_csv(drawn["figS01"]["csv"])
+    assert {row["item"] for row in found} == {row["item"] for row in rows if not row["clipped"]}
+    errors = {row["item"]: float(row["error"]) for row in found}
+    assert errors["requests: all"] == pytest.approx(3)
+
+
+@pytest.mark.parametrize("figure", ["fig01", "fig03", "fig04", "fig10", "fig14"])
+def test_a_short_trace_of_one_service_is_drawn(figure: str, tables: dict, tmp_path: Path) -> None:
+    """One day of an API with one model, most hours of it empty: as a user's own trace may be."""
+    given = {}
+    for name in FIGURES[figure][0].required:
+        table = pq.read_table(tables[name])
+        kept = pc.equal(table["service"], "api")
+        kept = pc.and_(kept, pc.equal(table["model"], "GPT-4"))
+        if "day" in table.column_names:
+            kept = pc.and_(kept, pc.equal(table["day"], 1))
+        if "hour" in table.column_names:
+            kept = pc.and_(kept, pc.less(table["hour"], 3))
+        given[name] = tmp_path / f"{name}.parquet"
+        contracts.CONTRACTS[name].write(table.filter(kept), given[name])
+    draw_figure(figure, given, factory.FACTS | {"days": 1}, factory.LOOK, factory.MATPLOTLIBRC, tmp_path / figure)
+    shown = (tmp_path / f"{figure}.svg").read_text(encoding="utf-8")
+    assert (figure in {"fig01", "fig03", "fig10"}) == ("no such requests in this trace" in shown)
 
 
 @pytest.mark.parametrize("figure", NAMES)
@@ -94,7 +124,7 @@ def test_record_names_inputs_with_checksums_and_marks_what_is_not_real(figure: s
     assert {entry["name"]: entry["path"] for entry in record["inputs"]} == wanted
     for entry in record["inputs"]:
         assert entry["sha256"] == hashlib.sha256(Path(entry["path"]).read_bytes()).hexdigest()
-    of_trace = {f"fig{number:02d}" for number in (*range(1, 15), 16)}
+    of_trace = {"figS01", *(f"fig{number:02d}" for number in (*range(1, 15), 16))}
     of_engine = {"fig07", "fig08", "fig09", "fig16", "fig17"}
     expected = [word for word, of in (("twin", of_trace), ("simulated", of_engine)) if figure in of]
     assert record["badge"] == " · ".join(expected)

@@ -739,6 +739,23 @@ DAILY_FAILURES = Contract(
     key=("day", "service", "model"),
 )
 
+RECOVERY_GAMMA = Contract(
+    "recovery_gamma",
+    "What the estimators make of samples of a known Gamma distribution, cut to whole seconds (data/validation).",
+    (
+        real("alpha", "1", "true shape", 0),
+        real("mean_s", "s", "true mean gap", 0),
+        whole("n", "1", "gaps of a sample", 1),
+        whole("samples", "1", "samples", 1),
+        label("estimator", "seconds, jitter or moments"),
+        real("ratio", "1", "median of the estimate over the truth; null without a fit", 0, nullable=True),
+        real("log_error", "1", "mean of log(estimate / truth)", nullable=True),
+        real("coverage", "1", "share of 95 % intervals that hold the truth", 0, maximum=1, nullable=True),
+        real("fitted_share", "1", "share of samples with a fit", 0, maximum=1),
+    ),
+    key=("alpha", "mean_s", "n", "estimator"),
+)
+
 # prompts --------------------------------------------------------------------------------------------------------------
 
 POOL_INDEX = Contract(

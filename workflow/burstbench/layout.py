@@ -32,8 +32,11 @@ VALIDATION = {
     "validation_scheduler_prefix_caching": "data/validation/scheduler_v1_prefix_caching.csv",
     "validation_log": "data/validation/rtx4090.csv",
     "validation_log_series": "data/validation/rtx4090_series.csv",
+    "recovery_gamma": "data/validation/recovery_gamma.csv",
 }
 VALIDATED = ("validation_kernels", "validation_published")
+# Tables that the trace room makes beside the trace.
+TRACE_TABLES = {"trace_check": "check", "trace_window": "window"}
 _HOURLY = ("hourly_counts", "published_hourly_boxes")
 FIGURES: dict[str, tuple[str, ...]] = {
     "fig01": ("daily_counts", "published_daily_requests"),
@@ -71,6 +74,23 @@ VALIDATION_TABLES: dict[str, tuple[str, ...]] = {
     "validation_kernels": ("validation_kernels",),
     "validation_published": ("validation_published",),
 }
+# The supplement: what stands behind the figures of the workload.
+SUPPLEMENT_FIGURES: dict[str, tuple[str, ...]] = {"figS01": ("trace_check",)}
+SUPPLEMENT_TABLES: dict[str, tuple[str, ...]] = {
+    "tableS01": ("trace_window",),
+    "tableS02": ("periodicity",),
+    "tableS03": ("doublings",),
+    "tableS04": ("gamma_summary",),
+    "tableS05": ("gamma_profile", "gamma_counts"),
+    "tableS06": ("gamma_families",),
+    "tableS07": ("recovery_gamma",),
+    "tableS08": ("length_fits",),
+    "tableS09": ("length_tests",),
+    "tableS10": ("failures",),
+    "tableS11": ("failure_loads",),
+    "tableS12": ("sessions", "speed_loads"),
+    "tableS13": ("trace_check",),
+}
 SCORECARD: tuple[str, ...] = (
     "daily_counts",
     "hourly_counts",
@@ -99,7 +119,7 @@ SCORECARD: tuple[str, ...] = (
     "vary_beta_summary",
     "vary_theta_summary",
 )
-_TABLES = TABLES | VALIDATION_TABLES
+_TABLES = TABLES | VALIDATION_TABLES | SUPPLEMENT_TABLES
 
 
 class Layout:
@@ -155,6 +175,8 @@ class Layout:
                 return committed[name]
         if name in VALIDATED:
             return f"{self.root}/validation/{name}.parquet"
+        if name in TRACE_TABLES:
+            return f"{self.root}/trace/{TRACE_TABLES[name]}.csv"
         for tables in CHARACTERISE.values():
             if name in tables:
                 return f"{self.root}/characterise/{name}.parquet"
@@ -187,7 +209,8 @@ class Layout:
     def products(self) -> list[str]:
         """Return what the study is made for; its record and its crate, which are about these, stand beside them."""
         pages = [f"{self.root}/{name}" for name in ("paper.pdf", "report.html", "scorecard.md")]
-        return [*pages, *self.tables_made(), *self.validation("figures"), *self.validation("tables")]
+        beside = [file for kind in ("figures", "tables") for file in (*self.validation(kind), *self.supplement(kind))]
+        return [*pages, *self.tables_made(), *beside]
 
     def figures(self) -> list[str]:
         """Return the figures whose tables the study makes."""
@@ -368,6 +391,10 @@ class Layout:
         exhibits = {"figures": VALIDATION_FIGURES, "tables": VALIDATION_TABLES}[kind]
         return self._files(kind, list(exhibits) if self.simulated else [])
 
+    def supplement(self, kind: str) -> list[str]:
+        """Return every file of the figures, or of the tables, of the supplement."""
+        return self._files(kind, list({"figures": SUPPLEMENT_FIGURES, "tables": SUPPLEMENT_TABLES}[kind]))
+
     def _files(self, kind: str, names: list[str]) -> list[str]:
         suffixes = {"figures": ("svg", "png", "csv", "json"), "tables": ("md", "tex", "csv", "json")}[kind]
         return [f"{self.root}/{kind}/{name}.{suffix}" for name in names for suffix in suffixes]
@@ -384,7 +411,7 @@ class Layout:
         facts: dict[str, Any] = {"study": config["study"]}
         if (
             names is None
-            or any(name in tables for tables in CHARACTERISE.values() for name in names)
+            or any(name in tables for tables in (*CHARACTERISE.values(), TRACE_TABLES) for name in names)
             or any(name.startswith(followed) for name in names)
         ):
             real = config["trace"]["source"] == "real"

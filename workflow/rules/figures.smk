@@ -1,8 +1,11 @@
 """figures, tables: pure functions of tables; one job each."""
 
-MADE_FROM = FIGURES | VALIDATION_FIGURES
+MADE_FROM = FIGURES | VALIDATION_FIGURES | SUPPLEMENT_FIGURES
 FIGURE_FACTS = {name: layout.facts(tables) for name, tables in MADE_FROM.items()}
-TABLE_FACTS = {name: layout.table_facts(name) for name in TABLES | VALIDATION_TABLES}
+TABLE_FACTS = {
+    name: layout.table_facts(name)
+    for name in TABLES | VALIDATION_TABLES | SUPPLEMENT_TABLES
+}
 
 
 rule figure:
@@ -26,7 +29,7 @@ rule figure:
     benchmark:
         f"{root}/benchmarks/figures/{{figure}}.tsv"
     wildcard_constraints:
-        figure="fig[0-9]{2}|validation_[a-z]+",
+        figure="figS?[0-9]{2}|validation_[a-z]+",
     conda:
         "../../envs/runtime.yaml"
     resources:
@@ -64,7 +67,7 @@ rule table:
     benchmark:
         f"{root}/benchmarks/tables/{{table}}.tsv"
     wildcard_constraints:
-        table="table[0-9]|validation_[a-z]+",
+        table="table[0-9]|tableS[0-9]{2}|validation_[a-z]+",
     conda:
         "../../envs/runtime.yaml"
     resources:

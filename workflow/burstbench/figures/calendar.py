@@ -25,6 +25,7 @@ from burstbench.figures.style import Drawn, Style
 
 WEEKDAYS = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
 CELL_IN, NUMBERS_IN, DIFFERENCES_IN = 0.27, 0.13, 0.23  # cell height; the least height for numbers, for differences
+SHORTEST_IN = 1.3  # the label of a colour bar needs as much
 TALLEST_IN = 8.5
 
 
@@ -73,8 +74,8 @@ def draw_calendar(inputs: Inputs, style: Style, service: str) -> Drawn:
     counts = where(inputs.read("daily_counts"), service=service)
     models = distinct(counts["model"], MODELS)
     weeks = sorted({datetime.date.fromisoformat(date).isocalendar()[:2] for date in counts["date"]})
-    height_in = min(CELL_IN * len(weeks) + 0.75, TALLEST_IN)
-    cell_in = (height_in - 0.75) / len(weeks)
+    height_in = float(np.clip(CELL_IN * len(weeks) + 0.75, SHORTEST_IN, TALLEST_IN))
+    cell_in = (height_in - 0.75) / max(len(weeks), 1)
     figure, axes = looks.canvas(style, "double", height_in, 1, max(len(models), 1), sharey=True)
     names = ("date", "iso_week", "weekday", "service", "model", "requests", "published", "published_is_lower_limit")
     lists: dict[str, list] = {name: [] for name in names}
@@ -115,7 +116,9 @@ def draw_calendar(inputs: Inputs, style: Style, service: str) -> Drawn:
         bar.outline.set_visible(False)
         bar.ax.yaxis.set_major_formatter(looks.thousands)
         bar.set_label("requests per day")
-    axes[0, 0].set_ylabel("ISO week")
+    if not models:
+        looks.nothing(axes[0, 0])
+    axes[0, 0].set_ylabel("ISO week" if models else "")
     what = (
         f"Requests per day of the {'API' if service == 'api' else service} service, by ISO week and weekday. "
         "Blank cells lie outside the trace; each panel has its own colour scale"

@@ -9,7 +9,18 @@ import pyarrow as pa
 from pyarrow import csv as arrow_csv
 
 from burstbench.errors import UserError
-from burstbench.figures import bursts, calendar, failures, generator, hourly, lengths, runs, style, validation
+from burstbench.figures import (
+    bursts,
+    calendar,
+    failures,
+    generator,
+    hourly,
+    lengths,
+    published,
+    runs,
+    style,
+    validation,
+)
 from burstbench.figures.inputs import Artifact, Inputs, badge, by_name, facts_object, named_path
 from burstbench.figures.style import Drawn, Style
 from burstbench.files import replaced, write_json
@@ -20,8 +31,9 @@ FIGURES: dict[str, tuple[Artifact, Draw]] = {
     for module in (calendar, hourly, bursts, lengths, failures, generator, runs)
     for artifact, draw in module.FIGURES
 }
-# Beside the paper's own figures: how well the simulator does.
+# Beside the paper's own figures: how well the simulator does, and how close the trace comes to what is published.
 VALIDATION: dict[str, tuple[Artifact, Draw]] = {artifact.id: (artifact, draw) for artifact, draw in validation.FIGURES}
+SUPPLEMENT: dict[str, tuple[Artifact, Draw]] = {artifact.id: (artifact, draw) for artifact, draw in published.FIGURES}
 
 
 def draw_figure(
@@ -30,7 +42,7 @@ def draw_figure(
     """Draw a figure and write it with its numbers and its record.
 
     Args:
-        figure_id: fig01 … fig17, validation_….
+        figure_id: fig01 … fig17, figS01, validation_….
         tables: paths by name.
         facts: the study's facts.
         look: `figures.yaml`.
@@ -43,7 +55,7 @@ def draw_figure(
     Raises:
         UserError: unknown figure, wrong tables, facts or style, or a table that breaks its contract.
     """
-    known = FIGURES | VALIDATION
+    known = FIGURES | VALIDATION | SUPPLEMENT
     if figure_id not in known:
         raise UserError(f"found figure {figure_id!r}, expected one of {', '.join(sorted(known))}")
     artifact, draw = known[figure_id]
@@ -63,7 +75,7 @@ def draw_figure(
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the verb's options."""
-    parser.add_argument("figure", metavar="FIG", help="fig01 … fig17, validation_…")
+    parser.add_argument("figure", metavar="FIG", help="fig01 … fig17, figS01, validation_…")
     parser.add_argument(
         "--table", type=named_path, action="append", metavar="NAME=PATH", help="a table it is made from"
     )

@@ -142,8 +142,10 @@ def draw_hours(inputs: Inputs, style: Style, quantity: Quantity, service: str) -
             )
             for name, value in zip(lists, values, strict=True):
                 lists[name].append(value)
-        _axes(panel, quantity, service, boxes)
+        _axes(panel, quantity, service, boxes, paper)
         looks.letter(panel, place, look.label)
+    if not models:
+        looks.nothing(axes[0, 0])
     axes[0, 0].set_ylabel(quantity.axis)
     _legend(figure, style, overlaid)
     name = "API" if service == "api" else service
@@ -177,7 +179,7 @@ def _paper(published: Columns | None, quantity: Quantity, service: str, model: s
     return result
 
 
-def _axes(panel, quantity, service, boxes) -> None:  # type: ignore[no-untyped-def]
+def _axes(panel, quantity, service, boxes, paper) -> None:  # type: ignore[no-untyped-def]
     """Set scale, ticks and limits of one panel."""
     panel.set_xlim(-0.7, 23.9)
     panel.set_xticks(range(0, 24, 3))
@@ -186,9 +188,9 @@ def _axes(panel, quantity, service, boxes) -> None:  # type: ignore[no-untyped-d
     panel.grid(axis="x", visible=False)
     if service == "api":
         panel.set_yscale("symlog", linthresh=quantity.linear_to, linscale=0.6)
-        top = max(
-            max(stats["whishi"], *stats["fliers"]) if len(stats["fliers"]) else stats["whishi"] for stats in boxes
-        )
+        # An hour without a request has no box; a panel without any still shows what is published.
+        ends = np.concatenate([paper["q3"], *([stats["whishi"], *stats["fliers"]] for stats in boxes)])
+        top = max(quantity.linear_to, np.nanmax(ends, initial=0))
         powers = 10.0 ** np.arange(np.log10(quantity.linear_to), np.ceil(np.log10(top)) + 1)
         panel.set_yticks([0, *powers])
         panel.set_yticks([], minor=True)

@@ -221,6 +221,14 @@ def note(figure: Figure, text: str) -> None:
     figure.text(0.006, 1 - 0.05 / height, text, ha="left", va="top", fontsize=6.2, color="#333333", in_layout=False)
 
 
+def nothing(axes: Axes) -> None:
+    """Say in an empty panel that the trace holds nothing to show in it."""
+    axes.text(0.5, 0.5, "no such requests in this trace", ha="center", va="center", transform=axes.transAxes)
+    axes.set_xticks([])
+    axes.set_yticks([])
+    axes.grid(False)
+
+
 def log_axis(axes: Axes, low: float, high: float) -> None:
     """Make the y axis logarithmic, with labels at 1, 2, 5 of each decade, or more where less than a decade is shown."""
     axes.set_yscale("log")
