@@ -123,6 +123,7 @@ def make(tmp_path, monkeypatch):
         monkeypatch.setenv(recorder.VARIABLE, json.dumps(settings))
         return getattr(recorder, kind)(), clock
 
+    of.cuda = cuda
     yield of
     sys.modules.pop("burstbench.serve.recorder", None)
 
@@ -246,3 +247,19 @@ def test_the_engine_states_its_own_limits(make, tmp_path):
     assert facts["blocks"] == 11
     assert facts["max_num_seqs"] == 4
     assert facts["scheduler"].endswith(".Scheduler")
+
+
+def test_memory_of_the_gpu_is_asked_for_ten_times_a_second_at_most(make, tmp_path):
+    free = iter([70, 60, 50])
+    make.cuda.is_available = lambda: True
+    make.cuda.mem_get_info = lambda: (next(free), 80)
+    make.cuda.current_device = lambda: 0
+    make.cuda.get_device_properties = lambda index: types.SimpleNamespace(name="NVIDIA A800", total_memory=80)
+    engine, clock = make()
+    engine.add_request(Request(name(0), num_prompt_tokens=1))
+    for start in (0, 50_000_000, 110_000_000):
+        step(engine, clock, start, start + 10, {name(0): 1})
+    engine.shutdown()
+    assert [row[8] for row in steps(tmp_path)] == [10, 10, 20]
+    facts = json.loads((tmp_path / journal.ENGINE).read_text())
+    assert (facts["device"], facts["device_memory_bytes"]) == ("NVIDIA A800", 80)
