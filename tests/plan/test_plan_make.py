@@ -30,10 +30,10 @@ CELL = {
 }
 
 
-def plan(phases, profile=None, counts=None, **changes):
+def plan(phases, profile=None, counts=None, trace=None, **changes):
     settings = {**CELL, "phases": phases, **changes}
     make.check_settings(settings)
-    columns, facts = make.make(settings, POOL, profile, counts)
+    columns, facts = make.make(settings, POOL, profile, counts, trace)
     return PLAN.validate(pa.table({name: pa.array(values) for name, values in columns.items()}), "plan"), facts
 
 

@@ -9,6 +9,7 @@ from typing import Any
 
 from burstbench.config import ROOT, Cell, cells, load_yaml
 from burstbench.plan.phases import files as phase_files
+from burstbench.plan.phases import needs_trace
 from burstbench.sources.registry import read_registry
 
 # Tables of the characterise room, by the verb that makes them.
@@ -262,6 +263,8 @@ class Layout:
             tables["gamma_profile"] = self.path("gamma_profile")
         if any(phase.get("lengths", {}).get("kind") == "trace" for phase in phases):
             tables["length_counts"] = self.path("length_counts")
+        if any(map(needs_trace, phases)):
+            tables["trace"] = self.trace
         return tables
 
     def plan_csvs(self, wildcards: Any) -> list[str]:

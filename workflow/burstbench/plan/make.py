@@ -10,9 +10,9 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from burstbench import cli, seeds
-from burstbench.contracts import GAMMA_PROFILE, LENGTH_COUNTS, PLAN, POOL_INDEX
+from burstbench.contracts import GAMMA_PROFILE, LENGTH_COUNTS, PLAN, POOL_INDEX, TRACE
 from burstbench.files import read_json, sha256, write_json
-from burstbench.plan import arrivals, functions, lengths, phases
+from burstbench.plan import arrivals, functions, lengths, phases, replay
 from burstbench.plan import mirror as mirrored
 from burstbench.plan.checks import PlanError, choice, fail, mapping, number, text, whole
 from burstbench.prompts.draw import draw
@@ -31,6 +31,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--gamma-profile", type=Path, help="gamma_profile.parquet, for mirrored phases")
     parser.add_argument("--length-counts", type=Path, help="length_counts.parquet, for lengths of kind trace")
     parser.add_argument("--probe", type=Path, help="record of `serve probe`, whose beta replaces the initial one")
+    parser.add_argument("--trace", type=Path, help="trace.parquet, for replayed phases and lengths of kind joint")
     parser.add_argument("--plan", type=Path, required=True, help="plan.parquet to write")
     parser.add_argument("--record", type=Path, required=True, help="plan.json to write: all that determined the plan")
 
@@ -41,6 +42,7 @@ def run(args: argparse.Namespace) -> None:
         "pool_index": args.pool_index,
         "gamma_profile": args.gamma_profile,
         "length_counts": args.length_counts,
+        "trace": args.trace,
         "probe": args.probe,
     }
     settings = probed(args.settings, args.probe)
@@ -50,6 +52,7 @@ def run(args: argparse.Namespace) -> None:
         POOL_INDEX.read(args.pool_index),
         GAMMA_PROFILE.read(args.gamma_profile) if args.gamma_profile else None,
         LENGTH_COUNTS.read(args.length_counts) if args.length_counts else None,
+        TRACE.read(args.trace) if args.trace else None,
     )
     PLAN.write(columns, args.plan)
     tables = {str(path): sha256(path) for path in phases.files(settings["phases"])}
@@ -112,7 +115,11 @@ def check_settings(settings: dict[str, Any]) -> None:
 
 
 def make(
-    settings: dict[str, Any], pool_index: pa.Table, gamma_profile: pa.Table | None, length_counts: pa.Table | None
+    settings: dict[str, Any],
+    pool_index: pa.Table,
+    gamma_profile: pa.Table | None,
+    length_counts: pa.Table | None,
+    trace: pa.Table | None = None,
 ) -> tuple[dict[str, Any], dict[str, Any]]:
     """Plan every request of one cell.
 
@@ -121,6 +128,7 @@ def make(
         pool_index: table of the contract POOL_INDEX.
         gamma_profile: table of the contract GAMMA_PROFILE; needed by mirrored phases.
         length_counts: table of the contract LENGTH_COUNTS; needed by lengths of kind "trace".
+        trace: table of the contract TRACE; needed by replayed phases and lengths of kind "joint".
 
     Returns:
         The columns of the contract PLAN, and the facts of the plan's record: requests, length and mean rate of the
@@ -139,7 +147,7 @@ def make(
     parts: list[dict[str, Any]] = []
     facts: list[dict[str, Any]] = []
     for place, phase in enumerate(settings["phases"]):
-        part, fact, seconds = _phase(settings, phase, f"phases[{place}]", gamma_profile, length_counts)
+        part, fact, seconds = _phase(settings, phase, f"phases[{place}]", gamma_profile, length_counts, trace)
         rng = _generator(settings, "prompts", phase)
         part["prompt_id"] = draw(index_tokens, prompt_ids, part["prompt_tokens"], rng)
         part["send_ns"] += start_ns
@@ -172,7 +180,6 @@ def make(
         "send_s": send_s,
         **columns,
         "theta": pa.array(theta, mask=np.isnan(theta)),
-        "max_tokens": np.full(n, settings["max_tokens"]),
     }
     duration = start_ns / arrivals.NS
     whole_facts = {"requests": n, "duration_s": duration, "mean_rate_per_s": n / duration if duration > 0 else None}
@@ -197,8 +204,14 @@ def _phase(
     where: str,
     gamma_profile: pa.Table | None,
     length_counts: pa.Table | None,
+    trace: pa.Table | None,
 ) -> tuple[dict[str, Any], dict[str, Any], float]:
     """Plan one phase: its columns with times from its start [ns], its facts, and how long it lasts [s]."""
+    if phases.needs_trace(phase) and trace is None:
+        raise PlanError(f"{where}: replay and lengths of kind 'joint' need the trace; give --trace")
+    if "replay" in phase:
+        assert trace is not None
+        return _replay(settings, phase, f"{where}.replay", trace)
     if "mirror" in phase:
         parameters = _mirror(settings, phase, where, gamma_profile)
     else:
@@ -215,7 +228,12 @@ def _phase(
     except PlanError as error:
         raise PlanError(f"{where}: {error}") from error
     theta = parameters.theta[point]
-    tokens, length_facts = _lengths(settings, phase, where, theta, len(send_ns), length_counts)
+    limits = np.full(len(send_ns), settings["max_tokens"])
+    if phases.lengths_kind(phase) == "joint":
+        assert trace is not None
+        tokens, limits, length_facts = _joint(settings, phase, f"{where}.lengths", len(send_ns), trace)
+    else:
+        tokens, length_facts = _lengths(settings, phase, where, theta, len(send_ns), length_counts)
     part = {
         "step": parameters.step[point],
         "send_ns": send_ns,
@@ -223,6 +241,7 @@ def _phase(
         "alpha": parameters.alpha[point],
         "beta": parameters.scale[point],
         "theta": theta,
+        "max_tokens": limits,
     }
     # What the parameters ask for: over time the mean of the rates, over requests the reciprocal of the mean gap.
     mean_gap = parameters.alpha * parameters.scale
@@ -330,6 +349,60 @@ def _lengths(
         "share_empty_left_out": seen.empty_share,
         "share_above_n_max_left_out": seen.above_share,
     }
+
+
+def _joint(
+    settings: dict[str, Any], phase: dict[str, Any], where: str, n: int, trace: pa.Table
+) -> tuple[Whole, Whole, dict[str, Any]]:
+    """Draw request and response of one request of the trace together: prompts' lengths, limits of responses, facts."""
+    n_max, most = settings["prompt_max_tokens"], settings["max_tokens"]
+    rows = replay.select(trace, phase["lengths"]["service"], phase["lengths"]["model"], where)
+    request, response = rows["request_tokens"].to_numpy(), rows["response_tokens"].to_numpy()
+    served = np.flatnonzero((request >= 1) & (request <= n_max) & (response >= 1) & (response <= most))
+    if not served.size:
+        raise PlanError(f"{where}: no request of the trace has 1 to {n_max} tokens and a response of 1 to {most}")
+    chosen = served[_generator(settings, "lengths", phase).integers(served.size, size=n)]
+    facts = {
+        "kind": "joint",
+        "n_max": n_max,
+        "requests_in_trace": int(served.size),
+        "share_left_out": 1 - served.size / len(request),
+    }
+    return request[chosen], response[chosen], facts
+
+
+def _replay(
+    settings: dict[str, Any], phase: dict[str, Any], where: str, trace: pa.Table
+) -> tuple[dict[str, Any], dict[str, Any], float]:
+    """Plan a replayed phase, as `_phase` does. Lengths beyond the limits are cut to them, and the record says how many.
+
+    alpha and beta are the moments of the gaps that are sent: nothing was drawn from a Gamma.
+    """
+    spec = phase["replay"]
+    n_max, most = settings["prompt_max_tokens"], settings["max_tokens"]
+    made = replay.stream(trace, spec, _generator(settings, "gaps", phase), where)
+    n, seconds = len(made.send_ns), spec["seconds"] / spec.get("speed", 1)
+    gaps = np.diff(made.send_ns, prepend=0) / arrivals.NS
+    mean, variance = float(gaps.mean()), float(gaps.var())
+    alpha, beta = (mean**2 / variance, variance / mean) if mean > 0 and variance > 0 else (1.0, max(mean, 1e-9))
+    wanted = spec.get("responses", "model") == "trace"
+    part = {
+        "step": np.zeros(n, np.int64),
+        "send_ns": made.send_ns,
+        "prompt_tokens": np.clip(made.request_tokens, 1, n_max),
+        "alpha": np.full(n, alpha),
+        "beta": np.full(n, beta),
+        "theta": np.full(n, np.nan),
+        "max_tokens": np.clip(made.response_tokens, 1, most) if wanted else np.full(n, most),
+    }
+    length_facts = {
+        "kind": "replay",
+        "n_max": n_max,
+        "share_empty_sent_as_one_token": float(np.mean(made.request_tokens < 1)),
+        "share_above_n_max_cut": float(np.mean(made.request_tokens > n_max)),
+        "responses": spec.get("responses", "model"),
+    }
+    return part, {"parameters_rate_per_s": n / seconds, "lengths": length_facts} | made.record, seconds
 
 
 def _generator(settings: dict[str, Any], purpose: str, phase: dict[str, Any]) -> np.random.Generator:

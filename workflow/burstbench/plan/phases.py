@@ -7,6 +7,7 @@ An experiment is a list of phases, run one after the other. Each has a `name` an
 | seconds: S | lasts S seconds; parameters may follow the time |
 | requests: N | has N requests; parameters may follow the request number |
 | mirror: {...} | follows the trace's average workday, window by window (module mirror) |
+| replay: {...} | sends a window of the trace's own requests at their own times, scaled (module replay) |
 
 and may have
 
@@ -15,7 +16,8 @@ and may have
 | every: M | of `requests`: parameters are held for M requests at a time; these are its steps |
 | every_s: W | of `seconds`: parameters are held for W seconds at a time; these are its steps |
 | alpha, beta, theta | functions (module functions); absent: the initial value. Not alpha and beta of `mirror` |
-| lengths | {kind: zipf} (default; theta), {kind: trace, service, model} (the trace's own), {kind: constant, tokens} |
+| lengths | {kind: zipf} (default; theta), {kind: trace, service, model} (the trace's own), {kind: constant, tokens}, |
+| | {kind: joint, service, model} (request and response of one request of the trace; the response limits max_tokens) |
 
 alpha may say `hold_mean: true`: beta is rescaled so that the mean gap stays what it is with the initial alpha.
 """
@@ -24,12 +26,12 @@ from pathlib import Path
 from typing import Any
 
 from burstbench.contracts import SERVICES
-from burstbench.plan import functions
+from burstbench.plan import functions, replay
 from burstbench.plan.checks import PlanError, choice, fail, mapping, number, sequence, text, whole
 
-EXTENTS = ("seconds", "requests", "mirror")
+EXTENTS = ("seconds", "requests", "mirror", "replay")
 PARAMETERS = ("alpha", "beta", "theta")
-LENGTHS = ("zipf", "trace", "constant")
+LENGTHS = ("zipf", "trace", "constant", "joint")
 # beta of Table III and its functions: the scale of the gaps [s], its reciprocal [1/s], or the mean gap [s].
 BETA_KINDS = ("scale", "rate", "mean_gap")
 # What a mirrored stream keeps of the trace: its rates (and alpha), or its fitted scales (and alpha).
@@ -69,7 +71,12 @@ def files(phases: list[dict[str, Any]]) -> list[Path]:
 
 def lengths_kind(phase: dict[str, Any]) -> str:
     """Return where a valid phase takes its lengths from."""
-    return phase.get("lengths", {"kind": "zipf"})["kind"]
+    return phase.get("lengths", {"kind": "replay" if "replay" in phase else "zipf"})["kind"]
+
+
+def needs_trace(phase: dict[str, Any]) -> bool:
+    """Whether a valid phase is planned from the trace's own requests."""
+    return lengths_kind(phase) in {"replay", "joint"}
 
 
 def _validate_phase(phase: Any, at: str, prompt_max_tokens: int | None) -> None:
@@ -80,7 +87,9 @@ def _validate_phase(phase: Any, at: str, prompt_max_tokens: int | None) -> None:
         raise PlanError(f"{at}: found {' and '.join(given) or 'none'} of {', '.join(EXTENTS)}, expected exactly one")
     kind = given[0]
     optional = ["theta", "lengths"]
-    if kind != "mirror":
+    if kind == "replay":
+        optional = []
+    elif kind != "mirror":
         optional += ["alpha", "beta", "every" if kind == "requests" else "every_s"]
     mapping(phase, at, ["name", kind], optional, f" in a phase of `{kind}`")
     text(phase["name"], f"{at}.name")
@@ -95,6 +104,8 @@ def _validate_phase(phase: Any, at: str, prompt_max_tokens: int | None) -> None:
         length = number(phase["seconds"], f"{at}.seconds", above=0)
         if "every_s" in phase:
             every = number(phase["every_s"], f"{at}.every_s", above=0)
+    elif kind == "replay":
+        replay.validate(phase["replay"], f"{at}.replay")
     else:
         _validate_mirror(phase["mirror"], f"{at}.mirror")
     if length is not None and every is not None and every > length:
@@ -125,7 +136,7 @@ def _validate_lengths(lengths: Any, at: str, prompt_max_tokens: int | None) -> N
         raise fail(at, lengths, f"a mapping with a kind: {', '.join(LENGTHS)}")
     kind = choice(lengths["kind"], f"{at}.kind", LENGTHS)
     for_kind = f" for kind {kind!r}"
-    if kind == "trace":
+    if kind in {"trace", "joint"}:
         mapping(lengths, at, ["kind", "service", "model"], needed_by=for_kind)
         choice(lengths["service"], f"{at}.service", SERVICES)
         text(lengths["model"], f"{at}.model")
