@@ -15,6 +15,8 @@ from burstbench.fingerprint import code
 from burstbench.layout import (
     FIGURES,
     SCORECARD,
+    SIMULATION_FIGURES,
+    SIMULATION_TABLES,
     SUPPLEMENT_FIGURES,
     SUPPLEMENT_TABLES,
     TABLES,

@@ -14,23 +14,22 @@ from burstbench.serve.calibrate import CalibrationError
 CONFIG = Path(__file__).parents[2] / "config"
 
 
-@pytest.mark.parametrize("rising", [False, True])
-def test_the_search_finds_a_known_beta(rising):
+@pytest.mark.parametrize("start", [0.5, 6.96, 60.0])
+def test_the_search_finds_a_known_scale(start):
     asked = []
 
-    def use(beta):
-        asked.append(beta)
-        return 1 - math.exp(-beta / 3) if rising else 1 - math.exp(-3 / beta)
+    def use(scale):
+        asked.append(scale)
+        return 1 - math.exp(-3 / scale)
 
-    beta, probes = calibrate.bisect(use, 0.35, 2.0, rising)
-    exact = -3 * math.log(0.65) if rising else -3 / math.log(0.65)
-    assert beta == pytest.approx(exact, rel=0.02)
+    found, probes = calibrate.search(use, 0.35, start)
+    assert found == pytest.approx(-3 / math.log(0.65), rel=0.02)
     assert probes == len(asked) <= 16
 
 
 def test_a_target_out_of_reach_is_said():
-    assert calibrate.bisect(lambda beta: 0.1 / (1 + beta), 0.35, 2.0, rising=False) == (None, 2)
-    assert calibrate.bisect(lambda beta: 0.9, 0.35, 2.0, rising=True) == (None, 2)
+    assert calibrate.search(lambda scale: 0.1 / (1 + scale), 0.35, 2.0) == (None, 6)
+    assert calibrate.search(lambda scale: 0.9, 0.35, 2.0) == (None, 6)
 
 
 def test_kv_use_over_time_by_hand():
@@ -56,7 +55,7 @@ def test_a_whole_calibration(tmp_path):
     files = {name: yaml.safe_load((CONFIG / f"{name}.yaml").read_text()) for name in ("models", "gpus", "study")}
     settings = {
         "root_seed": 3, "seeds": [1, 2], "target": 0.35, "seconds": 200, "max_tokens": 1024, "prompt_max_tokens": 900,
-        "beta_kind": "scale", "models": files["models"], "gpus": files["gpus"],
+        "beta_kinds": ["scale", "mean_gap", "rate"], "models": files["models"], "gpus": files["gpus"],
         "initial": {"llama-2-13b-chat": {"a6000": {"alpha": 1.0, "beta": 5.0, "theta": 1.1}}},
         "simulator": files["study"]["engines"]["simulator"],
         "response_lengths": [{"kind": "empirical"}, {"kind": "constant", "tokens": 500}],
@@ -65,7 +64,14 @@ def test_a_whole_calibration(tmp_path):
     paths = (tmp_path / "pool_index.parquet", tmp_path / "replies.parquet")
     contracts.CALIBRATION.write(calibrate.calibrate(settings, *paths), path)
     rows = contracts.CALIBRATION.read(path).to_pylist()
-    assert [json.loads(row["response_lengths"])["kind"] for row in rows] == ["empirical", "constant"]
+    kinds = [(json.loads(row["response_lengths"])["kind"], row["beta_kind"]) for row in rows]
+    assert kinds == [(lengths, kind) for lengths in ("empirical", "constant") for kind in ("scale", "mean_gap", "rate")]
+    # Shape 1: the mean gap is the scale. The rate of 5 a second is a load far above.
+    for name in ("beta_calibrated", "kv_usage"):
+        assert rows[0][name] == rows[1][name]
+    assert rows[2]["beta_calibrated"] == pytest.approx(1 / rows[0]["beta_calibrated"])
+    assert rows[2]["kv_usage"] > 0.9
+    rows = [row for row in rows if row["beta_kind"] == "scale"]
     for row in rows:
         assert row["kv_usage"] < 0.35
         assert row["beta_calibrated"] < 5.0

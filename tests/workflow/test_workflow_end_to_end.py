@@ -9,7 +9,14 @@ import time
 
 import pytest
 from burstbench import contracts
-from burstbench.layout import FIGURES, TABLES, VALIDATION_FIGURES, VALIDATION_TABLES
+from burstbench.layout import (
+    FIGURES,
+    SIMULATION_FIGURES,
+    SIMULATION_TABLES,
+    TABLES,
+    VALIDATION_FIGURES,
+    VALIDATION_TABLES,
+)
 from pypdf import PdfReader
 
 from .conftest import copy_of_the_repository, environment
@@ -21,10 +28,10 @@ def results(finished):
 
 
 def test_every_figure_table_and_page_is_there(results):
-    for name in FIGURES | VALIDATION_FIGURES:
+    for name in FIGURES | VALIDATION_FIGURES | SIMULATION_FIGURES:
         for suffix in ("pdf", "svg", "png", "csv", "json"):
             assert (results / f"figures/{name}.{suffix}").stat().st_size > 0
-    for name in TABLES | VALIDATION_TABLES:
+    for name in TABLES | VALIDATION_TABLES | SIMULATION_TABLES:
         for suffix in ("md", "tex", "csv", "json"):
             assert (results / f"tables/{name}.{suffix}").stat().st_size > 0
     text = "".join(page.extract_text() for page in PdfReader(results / "paper.pdf").pages)

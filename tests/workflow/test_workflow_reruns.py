@@ -5,7 +5,7 @@ import re
 from collections import Counter
 
 import pytest
-from burstbench.layout import VALIDATION_FIGURES
+from burstbench.layout import SIMULATION_FIGURES, VALIDATION_FIGURES
 
 from .conftest import change, jobs
 
@@ -19,10 +19,15 @@ PAPER = Counter(
 )
 PARAMETERS = Counter({"Write the parameters of the study": 1})
 FIGURES = Counter({f"Draw fig{number:02d}": 1 for number in range(1, 18)})
-VALIDATION = Counter(f"Draw {name}" for name in VALIDATION_FIGURES)
+BESIDE = Counter(f"Draw {name}" for name in (*VALIDATION_FIGURES, *SIMULATION_FIGURES))
 # What compares a row of gpus.yaml with measurements.
 VALIDATED = Counter(f"{verb} validation_{name}" for verb in ("Draw", "Make") for name in ("kernels", "published"))
 VALIDATED += Counter({"Compare the simulator's step times with measured ones": 1})
+SENSITIVITY = Counter(
+    {"Test the claims under other assumptions of the simulator": 1, "Draw sensitivity": 1, "Make sensitivity": 1}
+)
+BANDS = Counter({"Simulate more seeds of the variations": 1})
+CALIBRATION = Counter({"Calibrate Table III on the simulated engine": 1, "Make calibration": 1})
 SCORECARD = Counter({"Test the paper's claims": 1})
 CELLS = [f"{model}_{gpu}" for model in ("llama-2-7b-chat", "llama-2-13b-chat") for gpu in ("a800", "a6000")]
 EXPERIMENTS = {
@@ -96,6 +101,7 @@ def test_alpha_of_vary_alpha(repository):
         ],
     )
     expected = cells("vary_alpha") + measured("vary_alpha") + drawn(17) + SCORECARD + PAPER + PARAMETERS
+    expected += SENSITIVITY + BANDS
     assert repository.planned() == expected + Counter({"Make table2": 1})
 
 
@@ -103,13 +109,13 @@ def test_a_colour(repository):
     replace(repository.folder / "config/figures.yaml", "#", "#0")
     path = repository.folder / "config/figures.yaml"
     path.write_text(re.sub(r"#0([0-9A-Fa-f]{5})[0-9A-Fa-f]", r"#0\1", path.read_text(), count=1))
-    assert repository.planned() == FIGURES + VALIDATION + PAPER
+    assert repository.planned() == FIGURES + BESIDE + PAPER
 
 
 def test_the_tolerance_of_a_claim(repository):
     path = repository.folder / "config/claims.yaml"
     path.write_text(path.read_text() + "# a changed tolerance\n")
-    assert repository.planned() == SCORECARD + PAPER
+    assert repository.planned() == SCORECARD + PAPER + SENSITIVITY
 
 
 def test_a_gpu(repository):
@@ -124,12 +130,14 @@ def test_a_gpu(repository):
             expected += Counter({name: 1 for name in cells(experiment, what=("Simulate",)) if "a6000" in name})
             expected += measured(experiment)
     expected += drawn(16, 17) + SCORECARD + PAPER + Counter({"Make table2": 1, "Make table3": 1}) + VALIDATED
+    expected += SENSITIVITY + BANDS + CALIBRATION
     assert repository.planned() == expected
 
 
 def test_one_more_seed(repository):
     change(repository.folder / "small.yaml", seeds=[1, 2])
     expected = PARAMETERS + PAPER + SCORECARD + RESPONSE_LENGTHS + measured(*EXPERIMENTS) + drawn(7, 8, 9, 16, 17)
+    expected += SENSITIVITY + CALIBRATION
     for experiment in EXPERIMENTS:
         expected += cells(experiment, seeds=(2,))
     assert repository.planned() == expected + Counter({"Make table2": 1, "Make table3": 1})
@@ -139,7 +147,7 @@ def test_a_module_of_one_room(repository):
     with open(repository.folder / "workflow/burstbench/serve/simulate.py", "a") as stream:
         stream.write("\nCHANGED = True\n")
     expected = PAPER + SCORECARD + RESPONSE_LENGTHS + measured(*EXPERIMENTS) + drawn(7, 8, 9, 16, 17)
-    expected += Counter({"Make table2": 1, "Make table3": 1})
+    expected += Counter({"Make table2": 1, "Make table3": 1}) + SENSITIVITY + BANDS + CALIBRATION
     for experiment in EXPERIMENTS:
         expected += cells(experiment, what=("Simulate",))
     assert repository.planned() == expected
@@ -171,11 +179,11 @@ def test_for_real(repository):
         ],
     )
     planned = repository.planned()
-    assert planned == cells("vary_beta") + measured("vary_beta") + drawn(17) + SCORECARD + PAPER + PARAMETERS + Counter(
-        {"Make table2": 1}
-    )
+    assert planned == cells("vary_beta") + measured("vary_beta") + drawn(
+        17
+    ) + SCORECARD + PAPER + PARAMETERS + SENSITIVITY + BANDS + Counter({"Make table2": 1})
     assert jobs(repository.snakemake()) == planned
     after = {path: path.read_bytes() for path in root.rglob("*.parquet")}
     moved = {path.relative_to(root).parts[1] for path in before if before[path] != after[path]}
-    assert moved == {"vary_beta"}
+    assert moved - {"simulation"} == {"vary_beta"}
     assert repository.planned() == Counter()

@@ -189,6 +189,11 @@ ROOMS: dict[str, dict[str, Verb]] = {
             " --length-fits mine/fits.csv --length-tests mine/tests.csv --response-by-request mine/relation.csv"
             " --response-bins mine/bins.csv",
         ),
+        "sweep": Verb(
+            "simulate and measure many seeds in one process",
+            "--settings settings.json --pool-index results/default/prompts/pool_index.parquet"
+            " --replies results/default/prompts/replies.parquet --out mine/summary.csv",
+        ),
     },
     "figures": {
         "draw": Verb(
@@ -210,6 +215,13 @@ ROOMS: dict[str, dict[str, Verb]] = {
             "test the paper's claims on the study's tables",
             "--claims config/claims.yaml --table failures=results/default/characterise/failures.parquet"
             " --facts facts.json --out mine/scorecard.csv --markdown mine/scorecard.md --json mine/scorecard.json",
+        ),
+        "sensitivity": Verb(
+            "test the claims on served models under other assumptions of the simulator",
+            "--settings settings.json --claims config/claims.yaml"
+            " --pool-index results/default/prompts/pool_index.parquet"
+            " --replies results/default/prompts/replies.parquet"
+            " --gamma-profile results/default/characterise/gamma_profile.parquet --out mine/sensitivity.csv",
         ),
         "pdf": Verb(
             "typeset the paper",

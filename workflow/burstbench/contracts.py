@@ -857,6 +857,7 @@ CALIBRATION = Contract(
         label("model", "served model"),
         label("gpu", "GPU"),
         label("response_lengths", "how response lengths were drawn, as JSON"),
+        label("beta_kind", "how beta is read", allowed=("scale", "rate", "mean_gap")),
         real("alpha", "1", "Gamma shape of the gaps", 0),
         real("beta", "as beta_kind", "beta of Table III", 0),
         real(
@@ -880,7 +881,7 @@ CALIBRATION = Contract(
         whole("seeds", "1", "repeats behind each KV use", 1),
         whole("probes", "1", "runs that the search took", 1),
     ),
-    key=("model", "gpu", "response_lengths"),
+    key=("model", "gpu", "response_lengths", "beta_kind"),
 )
 STEPS = Contract(
     "steps",
@@ -1141,6 +1142,20 @@ SCORECARD = Contract(
         label("reason", "why this verdict, in one sentence"),
     ),
     key=("claim", "part"),
+)
+
+SENSITIVITY = Contract(
+    "sensitivity",
+    "The claims on served models under other assumptions of the simulator, one part of a claim and one variant a row.",
+    (
+        label("variant", "what was changed; the first is the study as it is"),
+        whole("claim", "1", "number of the claim", 1, maximum=19),
+        label("part", "short name of the part tested"),
+        label("verdict", "the outcome", allowed=("holds", "does not hold", "nothing to test")),
+        label("measured", "what was found, with unit and interval"),
+        label("reason", "why, in one sentence"),
+    ),
+    key=("variant", "claim", "part"),
 )
 
 CONTRACTS: dict[str, Contract] = {

@@ -38,6 +38,8 @@ VALIDATION = {
 VALIDATED = ("validation_kernels", "validation_published")
 # Tables that the trace room makes beside the trace.
 TRACE_TABLES = {"trace_check": "check", "trace_window": "window"}
+# What simulated runs are shown with beside their cells: Table III calibrated, claims under other assumptions, seeds.
+SIMULATION = ("calibration", "sensitivity", "vary_bands")
 _HOURLY = ("hourly_counts", "published_hourly_boxes")
 FIGURES: dict[str, tuple[str, ...]] = {
     "fig01": ("daily_counts", "published_daily_requests"),
@@ -69,6 +71,10 @@ VALIDATION_FIGURES: dict[str, tuple[str, ...]] = {
     "validation_kernels": ("validation_kernels",),
     "validation_published": ("validation_published",),
 }
+SIMULATION_FIGURES: dict[str, tuple[str, ...]] = {"sensitivity": ("sensitivity",)}
+SIMULATION_TABLES: dict[str, tuple[str, ...]] = {"calibration": ("calibration",), "sensitivity": ("sensitivity",)}
+# Tables that a figure takes where the study makes them.
+OPTIONAL: dict[str, tuple[str, ...]] = {"fig17": ("vary_bands",)}
 VALIDATION_TABLES: dict[str, tuple[str, ...]] = {
     "validation_scheduler": ("validation_scheduler", "validation_scheduler_prefix_caching"),
     "validation_log": ("validation_log",),
@@ -120,7 +126,8 @@ SCORECARD: tuple[str, ...] = (
     "vary_beta_summary",
     "vary_theta_summary",
 )
-_TABLES = TABLES | VALIDATION_TABLES | SUPPLEMENT_TABLES
+_TABLES = TABLES | VALIDATION_TABLES | SIMULATION_TABLES | SUPPLEMENT_TABLES
+_FIGURES = FIGURES | VALIDATION_FIGURES | SIMULATION_FIGURES | SUPPLEMENT_FIGURES
 
 
 class Layout:
@@ -178,6 +185,10 @@ class Layout:
             return f"{self.root}/validation/{name}.parquet"
         if name in TRACE_TABLES:
             return f"{self.root}/trace/{TRACE_TABLES[name]}.csv"
+        if name in SIMULATION:
+            if self.config["engine"] != "simulator":
+                raise KeyError(f"no table {name!r}: the engine is no simulator")
+            return f"{self.root}/simulation/{name}.parquet"
         for tables in CHARACTERISE.values():
             if name in tables:
                 return f"{self.root}/characterise/{name}.parquet"
@@ -210,8 +221,16 @@ class Layout:
     def products(self) -> list[str]:
         """Return what the study is made for; its record and its crate, which are about these, stand beside them."""
         pages = [f"{self.root}/{name}" for name in ("paper.pdf", "report.html", "scorecard.md")]
-        beside = [file for kind in ("figures", "tables") for file in (*self.validation(kind), *self.supplement(kind))]
+        beside = [
+            file
+            for kind in ("figures", "tables")
+            for file in (*self.validation(kind), *self.simulation(kind), *self.supplement(kind))
+        ]
         return [*pages, *self.tables_made(), *beside]
+
+    def figure_tables(self, figure: str) -> dict[str, str]:
+        """Return the tables that a figure is made from."""
+        return self.tables(_FIGURES[figure] + OPTIONAL.get(figure, ()))
 
     def figures(self) -> list[str]:
         """Return the figures whose tables the study makes."""
@@ -221,6 +240,60 @@ class Layout:
     def simulated(self) -> bool:
         """Whether step times are the simulator's: then the artifacts say how well it does."""
         return self.config["engine"] in ("simulator", "vllm-emulated")
+
+    def _world(self, experiments: tuple[str, ...]) -> dict[str, Any]:
+        """Return what simulated cells of some experiments are made from, and which they are, without their seeds."""
+        config = self.config
+        made = [name for name in experiments if name in config["experiments"]]
+        rows = {(cell.experiment, cell.model, cell.gpu): None for name in made for cell in cells(config, name)}
+        return {
+            "root_seed": config["seed"],
+            "cells": [list(row) for row in rows],
+            "initial": config["initial"],
+            "phases": {name: config["experiments"][name]["phases"] for name in made},
+            "max_tokens": config["plan"]["max_tokens"],
+            "prompt_max_tokens": config["prompts"]["max_tokens"],
+            "models": {name: self.models[name] for name in sorted({row[1] for row in rows})},
+            "gpus": {name: self.gpus[name] for name in sorted({row[2] for row in rows})},
+            "simulator": config["engines"]["simulator"],
+        }
+
+    def band_settings(self) -> str:
+        """Return what the bands of Fig. 17 depend on, as JSON."""
+        config, metrics = self.config, self.config["metrics"]
+        return as_json(
+            self._world(("vary_alpha", "vary_beta", "vary_theta")),
+            seeds=config["simulation"]["band_seeds"],
+            beta_kind=config["plan"]["beta_kind"],
+            bootstrap=metrics["bootstrap"],
+            goodput=metrics["goodput"],
+        )
+
+    def calibration_settings(self) -> str:
+        """Return what the calibration of Table III depends on, as JSON."""
+        config = self.config
+        world = self._world(("warmup",))
+        rows: dict[str, dict[str, Any]] = {}
+        for _, model, gpu in world.pop("cells"):
+            rows.setdefault(model, {})[gpu] = config["initial"][model][gpu]
+        # The warm-up of Table III: the phases before anything varies.
+        seconds = [phase["seconds"] for phase in world.pop("phases")["warmup"]]
+        return as_json(
+            world, config["simulation"]["calibration"], initial=rows, seeds=config["seeds"], seconds=sum(seconds)
+        )
+
+    def sensitivity_settings(self) -> str:
+        """Return what the claims under other assumptions depend on, as JSON."""
+        config, metrics = self.config, self.config["metrics"]
+        return as_json(
+            self._world(("warmup", "mirror_conversation", "mirror_api", "vary_alpha", "vary_beta", "vary_theta")),
+            seeds=config["seeds"],
+            beta_kind=config["plan"]["beta_kind"],
+            variants=config["simulation"]["sensitivity"],
+            interval_s=metrics["interval_s"],
+            bootstrap=metrics["bootstrap"],
+            goodput=metrics["goodput"],
+        )
 
     def validation_settings(self) -> str:
         """Return what the simulator is compared with measurements by, as JSON."""
@@ -389,6 +462,11 @@ class Layout:
         """Return every file of the paper's figures, or of its tables."""
         return self._files(kind, self.figures() if kind == "figures" else list(TABLES))
 
+    def simulation(self, kind: str) -> list[str]:
+        """Return every file of the figures, or of the tables, that simulated runs are shown with."""
+        exhibits = {"figures": SIMULATION_FIGURES, "tables": SIMULATION_TABLES}[kind]
+        return self._files(kind, list(exhibits) if self.config["engine"] == "simulator" else [])
+
     def validation(self, kind: str) -> list[str]:
         """Return every file of the figures, or of the tables, that say how well the simulator does."""
         exhibits = {"figures": VALIDATION_FIGURES, "tables": VALIDATION_TABLES}[kind]
@@ -410,7 +488,7 @@ class Layout:
                 so that another engine does not make it again; a run says the trace only where it follows it.
         """
         config = self.config
-        followed = ("mirror_", "responses_")
+        followed = ("mirror_", "responses_", "sensitivity")
         facts: dict[str, Any] = {"study": config["study"]}
         if (
             names is None
@@ -425,7 +503,8 @@ class Layout:
                 facts["trace_window"] = config["trace"]["window"] | {"of_days": config["trace"]["days"]}
             if sums:
                 facts["trace_sha256"] = "; ".join(sums)
-        if names is None or any(name.startswith(f"{run}_") for run in config["experiments"] for name in names):
+        runs = [f"{run}_" for run in config["experiments"]]
+        if names is None or any(name in SIMULATION or name.startswith(tuple(runs)) for name in names):
             prompts = config["prompts"]
             facts |= {"engine": self.engine, "prompts": prompts["dataset"], "tokenizer": prompts["tokenizer"]}
         return as_json(facts)

@@ -1,16 +1,16 @@
 """figures, tables: pure functions of tables; one job each."""
 
-MADE_FROM = FIGURES | VALIDATION_FIGURES | SUPPLEMENT_FIGURES
-FIGURE_FACTS = {name: layout.facts(tables) for name, tables in MADE_FROM.items()}
-TABLE_FACTS = {
-    name: layout.table_facts(name)
-    for name in TABLES | VALIDATION_TABLES | SUPPLEMENT_TABLES
+BESIDE_FIGURES = VALIDATION_FIGURES | SIMULATION_FIGURES | SUPPLEMENT_FIGURES
+BESIDE_TABLES = VALIDATION_TABLES | SIMULATION_TABLES | SUPPLEMENT_TABLES
+FIGURE_FACTS = {
+    name: layout.facts(tables) for name, tables in (FIGURES | BESIDE_FIGURES).items()
 }
+TABLE_FACTS = {name: layout.table_facts(name) for name in TABLES | BESIDE_TABLES}
 
 
 rule figure:
     input:
-        unpack(lambda wildcards: layout.tables(MADE_FROM[wildcards.figure])),
+        unpack(lambda wildcards: layout.figure_tables(wildcards.figure)),
         style="config/figures.yaml",
         matplotlibrc="config/matplotlibrc",
     output:
@@ -29,7 +29,7 @@ rule figure:
     benchmark:
         f"{root}/benchmarks/figures/{{figure}}.tsv"
     wildcard_constraints:
-        figure="figS?[0-9]{2}|validation_[a-z]+",
+        figure="|".join(["fig[0-9]{2}", *BESIDE_FIGURES]),
     conda:
         "../../envs/runtime.yaml"
     resources:
@@ -38,7 +38,7 @@ rule figure:
     params:
         facts=lookup("{figure}", within=FIGURE_FACTS),
         tables=lambda wildcards: options(
-            "--table", layout.tables(MADE_FROM[wildcards.figure])
+            "--table", layout.figure_tables(wildcards.figure)
         ),
         out=subpath(output.pdf, strip_suffix=".pdf"),
         code=code("figures.draw"),
@@ -67,7 +67,7 @@ rule table:
     benchmark:
         f"{root}/benchmarks/tables/{{table}}.tsv"
     wildcard_constraints:
-        table="table[0-9]|tableS[0-9]{2}|validation_[a-z]+",
+        table="|".join(["table[0-9]", *BESIDE_TABLES]),
     conda:
         "../../envs/runtime.yaml"
     resources:

@@ -60,3 +60,29 @@ rule metrics_lengths:
         " --response-by-request {output.response_by_request}"
         " --response-bins {output.response_bins}"
         " 2> {log}"
+
+
+rule metrics_sweep:
+    input:
+        layout.simulator_files(),
+        pool_index=f"{root}/prompts/pool_index.parquet",
+        replies=f"{root}/prompts/replies.parquet",
+    output:
+        f"{root}/simulation/vary_bands.parquet",
+    log:
+        f"{root}/logs/simulation/sweep.log",
+    benchmark:
+        f"{root}/benchmarks/simulation/sweep.tsv"
+    conda:
+        "../../envs/runtime.yaml"
+    resources:
+        mem_mb=3000,
+        runtime=30,
+    params:
+        settings=layout.band_settings(),
+        code=code("metrics.sweep"),
+    message:
+        "Simulate more seeds of the variations"
+    shell:
+        "burstbench metrics sweep --settings {params.settings:q} --pool-index {input.pool_index}"
+        " --replies {input.replies} --out {output} 2> {log}"

@@ -18,6 +18,7 @@ from burstbench.figures import (
     lengths,
     published,
     runs,
+    sensitivity,
     style,
     validation,
 )
@@ -31,9 +32,12 @@ FIGURES: dict[str, tuple[Artifact, Draw]] = {
     for module in (calendar, hourly, bursts, lengths, failures, generator, runs)
     for artifact, draw in module.FIGURES
 }
-# Beside the paper's own figures: how well the simulator does, and how close the trace comes to what is published.
-VALIDATION: dict[str, tuple[Artifact, Draw]] = {artifact.id: (artifact, draw) for artifact, draw in validation.FIGURES}
+# Beside the paper's own figures: how close the trace comes to what is published.
 SUPPLEMENT: dict[str, tuple[Artifact, Draw]] = {artifact.id: (artifact, draw) for artifact, draw in published.FIGURES}
+# Beside those: how well the simulator does, and what hangs on its assumptions.
+BESIDE: dict[str, tuple[Artifact, Draw]] = {
+    artifact.id: (artifact, draw) for artifact, draw in (*validation.FIGURES, *sensitivity.FIGURES)
+}
 
 
 def draw_figure(
@@ -42,7 +46,7 @@ def draw_figure(
     """Draw a figure and write it with its numbers and its record.
 
     Args:
-        figure_id: fig01 … fig17, figS01, validation_….
+        figure_id: fig01 … fig17, figS01, or a key of `BESIDE`.
         tables: paths by name.
         facts: the study's facts.
         look: `figures.yaml`.
@@ -55,7 +59,7 @@ def draw_figure(
     Raises:
         UserError: unknown figure, wrong tables, facts or style, or a table that breaks its contract.
     """
-    known = FIGURES | VALIDATION | SUPPLEMENT
+    known = FIGURES | BESIDE | SUPPLEMENT
     if figure_id not in known:
         raise UserError(f"found figure {figure_id!r}, expected one of {', '.join(sorted(known))}")
     artifact, draw = known[figure_id]

@@ -20,7 +20,7 @@ FIG17 = Artifact(
     "fig17",
     "Effect of varying α, β and θ on latency, throughput and failures",
     {"vary_alpha_summary": SUMMARY, "vary_beta_summary": SUMMARY, "vary_theta_summary": SUMMARY},
-    {},
+    {"vary_bands": SUMMARY},
     ("engine",),
 )
 SMOOTH_S = 60.0  # Fig. 16 draws means over a minute: one 20-minute window of the trace, compressed
@@ -37,6 +37,7 @@ VARIED = (("alpha", "α", "alpha"), ("beta", "β, scale (s)", "beta"), ("theta",
 SUMMARY_ROWS = (  # metric, label, scale factor
     ("latency_mean", "mean latency (s)", 1.0),
     ("latency_p90", "p90 latency (s)", 1.0),
+    ("latency_sd", "sd of latency (s)", 1.0),
     ("token_latency_mean", "latency per\ntoken (ms)", 1e3),
     ("throughput_tokens", "throughput\n(tokens/s)", 1.0),
     ("failure_rate", "failed (%)", 100.0),
@@ -189,13 +190,16 @@ def _warmup(panels, rows: Columns, style: Style) -> None:  # type: ignore[no-unt
 def fig17(inputs: Inputs, style: Style) -> Drawn:
     """Draw Fig. 17: a column per varied parameter; its value, then latency, throughput and failures, by step."""
     tables = [inputs.read(f"vary_{name}_summary") for name, _, _ in VARIED]
+    if inputs.has("vary_bands"):  # the same cells, and more seeds of them
+        bands = inputs.read("vary_bands")
+        tables = [where(bands, experiment=f"vary_{name}") for name, _, _ in VARIED]
     pairs = sorted({pair for rows in tables for pair in zip(rows["model"], rows["gpu"], strict=True)}, key=_order)
     models = distinct(np.array([model for model, _ in pairs], object))
     gpus = distinct(np.array([gpu for _, gpu in pairs], object))
     figure, axes = looks.canvas(
         style,
         "double",
-        6.3,
+        7.2,
         len(SUMMARY_ROWS) + 1,
         3,
         sharex="col",
@@ -253,13 +257,13 @@ def fig17(inputs: Inputs, style: Style) -> Drawn:
     seeds = max((int(rows["seeds"].max()) for rows in tables if size(rows)), default=0)
     text = caption(
         "Effect of varying α (quadratic), β (linearly down) and θ (linearly up) step by step: the parameter's value, "
-        "then mean and 90th percentile of the request latency, latency per response token, tokens processed per "
-        "second, and share of failed requests",
+        "then mean, 90th percentile and standard deviation of the request latency, latency per response token, tokens "
+        "processed per second, and share of failed requests",
         inputs.facts,
         ("engine",),
         "requests by the step in which they were due; latencies of answered ones",
         f"{seeds} seeds a point",
-        "W: the warm-up before. Bars: 95 % bootstrap interval over the seeds"
+        f"W: the warm-up before. {'Bands and bars' if seeds > 2 else 'Bars'}: 95 % bootstrap interval over the seeds"
         + (", with two seeds no more than their range." if seeds == 2 else "."),
     )
     return Drawn(figure, text, lists)
@@ -299,7 +303,11 @@ def _lines(panels, cell, varied, pair, names, style, lists) -> None:  # type: ig
             y = (part["mean"] if metric else part[key]) * factor
             panels[place].plot(x, y, linestyle=line, **paint)
             if metric:
-                panels[place].vlines(x, part["low"] * factor, part["high"] * factor, color=look.colour, linewidth=0.7)
+                low, high = part["low"] * factor, part["high"] * factor
+                if line != "none" and part["seeds"].max() > 2:
+                    panels[place].fill_between(x, low, high, color=look.colour, alpha=0.25, linewidth=0)
+                else:
+                    panels[place].vlines(x, low, high, color=look.colour, linewidth=0.7)
                 _numbers(lists, part, experiment, key, model, gpu)
 
 

@@ -8,7 +8,7 @@ cannot hide a slow server) and never include a request that failed. Percentiles 
 statistics (type 7 of Hyndman & Fan 1996), except those of the engine's state, which are time-weighted.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -332,35 +332,51 @@ def names() -> dict[str, str]:
     return {function.__name__: unit for function, unit in SCALARS} | quantities | states
 
 
-def weighted_quantile(values: Floats, weights: Floats, share: float) -> float:
-    """The smallest value at or below which the state lies for at least `share` of the time."""
+def weighted_quantiles(values: Floats, weights: Floats, shares: Sequence[float]) -> list[float]:
+    """For each share the smallest value at or below which the state lies for at least that share of the time."""
     order = np.argsort(values, kind="stable")
     reached = np.cumsum(weights[order])
-    return float(values[order][min(int(np.searchsorted(reached, share * reached[-1])), len(values) - 1)])
+    places = np.searchsorted(reached, np.array(shares) * reached[-1])
+    return values[order][np.minimum(places, len(values) - 1)].tolist()
 
 
-def measure(part: Part) -> Iterator[tuple[str, str, float | None, int]]:
+def measure(part: Part, only: Collection[str] | None = None) -> Iterator[tuple[str, str, float | None, int]]:
     """Yield name, unit, value and the number of requests or steps it rests on, of every metric of a part.
+
+    Args:
+        part: of a run.
+        only: the metrics wanted; None for all.
 
     The value is None where there is nothing to measure: no answered request, no step log, a span of no length.
     """
+
+    def wanted(function: Callable[..., object], names: tuple[str, ...]) -> tuple[str, ...]:
+        return names if only is None else tuple(name for name in names if f"{function.__name__}_{name}" in only)
+
     for scalar, unit in SCALARS:
+        if only is not None and scalar.__name__ not in only:
+            continue
         value, n = scalar(part)
         yield scalar.__name__, unit, value, n
-    for quantity, unit, chosen in QUANTITIES:
-        values = quantity(part)
+    for quantity, unit, names_of in QUANTITIES:
+        chosen = wanted(quantity, names_of)
+        values = quantity(part) if chosen else np.zeros(0)
         for name in chosen:
             least, statistic = STATISTICS[name]
             yield f"{quantity.__name__}_{name}", unit, statistic(values) if values.size >= least else None, values.size
-    for state, unit, chosen in STATES:
+    for state, unit, names_of in STATES:
+        chosen = wanted(state, names_of)
+        if not chosen:
+            continue
         if part.engine is None or part.end <= part.start:
             yield from ((f"{state.__name__}_{name}", unit, None, 0) for name in chosen)
             continue
         values, weights = state(part, part.engine)
         n = _steps_within(part, part.engine)
+        shares = {name: int(name[1:]) / 100 for name in chosen if name != "mean"}
+        quantiles = weighted_quantiles(values, weights, list(shares.values())) if shares else []
+        results = dict(zip(shares, quantiles, strict=True))
+        if "mean" in chosen:
+            results["mean"] = float((values * weights).sum() / weights.sum())
         for name in chosen:
-            if name == "mean":
-                result = float((values * weights).sum() / weights.sum())
-            else:
-                result = weighted_quantile(values, weights, int(name[1:]) / 100)
-            yield f"{state.__name__}_{name}", unit, result, n
+            yield f"{state.__name__}_{name}", unit, results[name], n

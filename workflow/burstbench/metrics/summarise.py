@@ -2,7 +2,7 @@
 
 import argparse
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -109,8 +109,17 @@ def summarise(
     TIMELINE.write(columns, timeline_path)
 
 
-def parts(measured: Run, good_ttft_s: float, good_tpot_s: float) -> Iterator[Columns]:
-    """Yield the CELL_METRICS rows of each part: every phase, and each step of a phase that has several."""
+def parts(
+    measured: Run, good_ttft_s: float, good_tpot_s: float, only: Collection[str] | None = None
+) -> Iterator[Columns]:
+    """Yield the CELL_METRICS rows of each part: every phase, and each step of a phase that has several.
+
+    Args:
+        measured: one cell.
+        good_ttft_s: longest TTFT of a good answer [s].
+        good_tpot_s: longest time per output token of a good answer [s/token].
+        only: the metrics wanted; None for all.
+    """
     intended, step = measured.requests.intended, measured.step
     for number, name in enumerate(measured.phases):
         rows = np.flatnonzero(measured.phase == number)
@@ -124,7 +133,7 @@ def parts(measured: Run, good_ttft_s: float, good_tpot_s: float) -> Iterator[Col
             part = Part(
                 measured.requests, measured.engine, a, b, float(intended[a]), float(end), good_ttft_s, good_tpot_s
             )
-            metrics = list(definitions.measure(part))
+            metrics = list(definitions.measure(part, only))
             theta = measured.theta[a:b][~np.isnan(measured.theta[a:b])]
             constant = {
                 **measured.cell._asdict(),

@@ -73,39 +73,24 @@ def simulate(
         CapacityError: the model does not fit on the GPU.
         RowError: a row of models.yaml or gpus.yaml is wrong.
     """
-    model = Model.of(settings["model_row"], settings["model"])
-    gpu = Gpu.of(settings["gpu_row"], settings["gpu"])
     simulator = settings["simulator"]
-    _check_settings(simulator)
+    server = Server.of(settings, simulator)
+    model, gpu, clock, limits = server.model, server.gpu, server.clock, server.limits
     _check_identity(settings, plan_record_path)
     kind, host, timeout = simulator["scheduler"], simulator["host"], simulator["timeout"]
-
-    count, limits = limits_of(settings["model_row"], settings["gpu_row"], simulator)
-    usable = limits.blocks
-    caching = bool(simulator.get("prefix_caching", False))
-    clock = step_times(simulator, model, gpu, limits)
+    usable, caching = limits.blocks, bool(simulator.get("prefix_caching", False))
 
     plan = contracts.PLAN.read(plan_path, ["request_id", "send_s", "prompt_tokens", "max_tokens"])
     prompt = plan.column("prompt_tokens").to_numpy()
     _check_prompts(plan_path, plan.column("request_id").to_numpy(), prompt, model)
     rng = generator(settings["root_seed"], "serve", *(settings[key] for key in IDENTITY), "responses")
-    drawn_as, asked, replied, measured = _replies(simulator["response_lengths"], replies_path)
+    drawn_as, asked, replied, measured = replies(simulator["response_lengths"], replies_path)
     natural = responses.draw(drawn_as, prompt, asked, replied, rng)
     allowed = np.minimum(plan.column("max_tokens").to_numpy(), model.max_model_len - prompt)
     response = np.minimum(natural, allowed)
-    arrival_ns = np.rint(plan.column("send_s").to_numpy() * 1e9).astype(np.int64)
+    arrival_ns = nanoseconds(plan.column("send_s").to_numpy())
 
-    result = scheduler.simulate(
-        kind,
-        arrival_ns,
-        prompt,
-        response,
-        limits,
-        clock.times,
-        timeout["kind"],
-        round(timeout.get("seconds", 0) * 1e9),
-        caching,
-    )
+    result = server.serve(arrival_ns, prompt, response)
 
     contracts.REQUESTS.write(_requests(plan, arrival_ns, prompt, result), requests_path)
     contracts.STEPS.write(_steps(result, usable), steps_path)
@@ -120,7 +105,7 @@ def simulate(
         "step_time": clock.record,
         "capacity": {
             "block_tokens": capacity.BLOCK_TOKENS,
-            "blocks": count,
+            "blocks": server.blocks,
             "usable_blocks": usable,
             "memory_utilization": simulator["memory_utilization"],
             "reserved_gib": capacity.RESERVED_GIB[kind],
@@ -168,6 +153,67 @@ def simulate(
         },
     }
     write_json(run_path, record)
+
+
+@dataclass(frozen=True)
+class Server:
+    """One simulated server: a model on a GPU under the settings of the simulator.
+
+    Attributes:
+        model, gpu: their rows.
+        blocks: KV-cache blocks, those included that requests cannot use.
+        limits: of a batch.
+        clock: step times.
+        simulator: engines.simulator of the study.
+    """
+
+    model: Model
+    gpu: Gpu
+    blocks: int
+    limits: scheduler.Limits
+    clock: "Clock"
+    simulator: Mapping[str, Any]
+
+    @classmethod
+    def of(cls, names: Mapping[str, Any], simulator: Mapping[str, Any]) -> "Server":
+        """Start it.
+
+        Args:
+            names: model, gpu, model_row, gpu_row.
+            simulator: engines.simulator of the study.
+
+        Raises:
+            SimulationError: a setting is wrong.
+            CapacityError: the model does not fit on the GPU.
+            RowError: a row of models.yaml or gpus.yaml is wrong.
+        """
+        model = Model.of(names["model_row"], names["model"])
+        gpu = Gpu.of(names["gpu_row"], names["gpu"])
+        _check_settings(simulator)
+        count, limits = limits_of(names["model_row"], names["gpu_row"], simulator)
+        return cls(model, gpu, count, limits, step_times(simulator, model, gpu, limits), simulator)
+
+    def serve(
+        self, arrival_ns: npt.NDArray[np.int64], prompt: npt.NDArray[np.int64], response: npt.NDArray[np.int64]
+    ) -> scheduler.Run:
+        """Run requests, in the order of their arrival; see `scheduler.simulate`."""
+        timeout = self.simulator["timeout"]
+        return scheduler.simulate(
+            self.simulator["scheduler"],
+            arrival_ns,
+            prompt,
+            response,
+            self.limits,
+            self.clock.times,
+            timeout["kind"],
+            round(timeout.get("seconds", 0) * 1e9),
+            bool(self.simulator.get("prefix_caching", False)),
+        )
+
+
+def nanoseconds(seconds: npt.NDArray[np.float64]) -> npt.NDArray[np.int64]:
+    """Return a plan's times in the simulator's unit."""
+    return np.rint(seconds * 1e9).astype(np.int64)
 
 
 def limits_of(
@@ -275,7 +321,7 @@ def step_times(simulator: Mapping[str, Any], model: Model, gpu: Gpu, limits: sch
     return Clock(times, record, {}, lambda result, usable: steptime.validity(model, gpu, largest(result)))
 
 
-def _replies(
+def replies(
     settings: Mapping[str, Any], replies_path: Path
 ) -> tuple[Mapping[str, Any], npt.NDArray[np.int64], npt.NDArray[np.int64], Path | None]:
     """How to draw response lengths, and from which pairs of lengths: of the dialogues, or of a run (`measured`)."""

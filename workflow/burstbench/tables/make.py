@@ -9,7 +9,7 @@ from typing import Any
 from burstbench.errors import UserError
 from burstbench.figures.inputs import Artifact, Inputs, badge, by_name, facts_object, named_path
 from burstbench.files import replaced, sha256, write_json, write_text
-from burstbench.tables import contents, formats, supplement, validation
+from burstbench.tables import contents, formats, simulation, supplement, validation
 from burstbench.tables.made import Made
 
 # The paper's tables, and the others.
@@ -19,6 +19,7 @@ TABLES: dict[str, tuple[Artifact, Callable[[Inputs, Sequence[Path]], Made]]] = {
     "table3": (contents.TABLE3, contents.table3),
     **validation.TABLES,
     **supplement.TABLES,
+    **simulation.TABLES,
 }
 
 

@@ -99,8 +99,15 @@ class Tables:
         for name in self.paths:
             contract_of(name)
 
+    @classmethod
+    def of(cls, tables: Mapping[str, Table]) -> "Tables":
+        """Tables that are in memory already."""
+        made = cls({})
+        made._read = dict(tables)
+        return made
+
     def __contains__(self, name: str) -> bool:
-        return name in self.paths
+        return name in self.paths or name in self._read
 
     def __getitem__(self, name: str) -> Table:
         if name not in self._read:
