@@ -366,6 +366,29 @@ def test_fig14_holds_cells_pools_and_days(drawn: dict, tables: dict) -> None:
     assert len([row for row in found if row["day"] != "0"]) == 61 * 4
 
 
+def test_fig06_of_a_trace_without_chatgpt_is_of_the_cell_with_most_fits(tables: dict, tmp_path: Path) -> None:
+    rows = pyarrow_rows(tables["gamma_profile"])
+    one = {name: values[:2] for name, values in rows.items()}
+    many = one | {"service": ["api", "api"], "model": ["code", "code"], "windows": [9, 9]}
+    few = one | {"service": ["api", "api"], "model": ["chat", "chat"], "windows": [1, 1]}
+    path = tmp_path / "gamma_profile.parquet"
+    contracts.GAMMA_PROFILE.write({name: few[name] + many[name] for name in rows}, path)
+    files = draw("fig06", {"gamma_profile": path}, tmp_path)
+    assert {(row["service"], row["model"]) for row in read_csv(files["csv"])} == {("api", "code")}
+    assert "gaps between code API requests" in json.loads(files["json"].read_text(encoding="utf-8"))["caption"]
+
+
+def test_lengths_of_a_trace_without_conversation_are_of_what_there_is(tables: dict, tmp_path: Path) -> None:
+    given = factory.tables_of("fig08", tables)
+    table = pq.read_table(given["response_by_request"])
+    kept = table.filter(pc.equal(table["source"], "trace api ChatGPT"))
+    given["response_by_request"] = tmp_path / "response_by_request.parquet"
+    contracts.RESPONSE_BY_REQUEST.write(kept, given["response_by_request"])
+    draw_figure("fig08", given, factory.FACTS, factory.LOOK, factory.MATPLOTLIBRC, tmp_path / "fig08")
+    assert "trace api ChatGPT" in {row["source"] for row in read_csv(tmp_path / "fig08.csv")}
+    assert "API log" in json.loads((tmp_path / "fig08.json").read_text(encoding="utf-8"))["caption"]
+
+
 def test_smooth_weights_rates_by_requests_and_skips_what_is_unknown() -> None:
     nan = np.nan
     columns = {

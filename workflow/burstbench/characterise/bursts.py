@@ -138,7 +138,8 @@ def ratio_table(cells: Cells, calendar: Calendar, settings: dict[str, Any]) -> d
     ]
     if not chosen:
         raise UserError(
-            f"settings: service {settings['service']!r}, model {settings['model']!r} not in the trace "
+            f"settings: service {settings['service']!r}, model {settings['model']!r} not in the trace; "
+            "characterise.bursts names whose doublings Fig. 5 draws "
             f"(services conversation, api, all; models {', '.join(cells.models)}, all)"
         )
     workdays = calendar.workdays

@@ -25,9 +25,8 @@ FIG06 = Artifact(
     ("trace",),
 )
 SERVICES = ("conversation", "api", "all")
-GAMMA_MODEL = "ChatGPT"
 FIRM = 5  # times of day with fewer fitted workdays are drawn as open marks, without quartiles
-GAMMA_SERVICE = "conversation"
+GAMMA_CELL = ("conversation", "ChatGPT")  # the paper's; of a trace without it, the one with the most fitted windows
 PARAMETERS = (  # column stem, unit suffix, panel title, axis label
     ("alpha", "", "shape α", "α"),
     ("beta_scale", "_s", "β as scale of the gaps", "β (s)"),
@@ -232,12 +231,25 @@ def _width_look(style: Style, place: int) -> dict[str, str]:
     return rows[place % len(rows)]
 
 
+def _gamma_cell(profile: Columns) -> tuple[str, str]:
+    """Return the service and model that Fig. 6 is of."""
+    fitted: dict[tuple[str, str], int] = {}
+    for service, model, n in zip(profile["service"], profile["model"], profile["windows"], strict=True):
+        fitted[service, model] = fitted.get((service, model), 0) + int(n)
+    if GAMMA_CELL in fitted:
+        return GAMMA_CELL
+    return max(sorted(fitted), key=lambda cell: fitted[cell], default=GAMMA_CELL)
+
+
 def fig06(inputs: Inputs, style: Style) -> Drawn:
     """Draw Fig. 6: α, β as scale and β as rate over the day, median and quartiles over the workdays."""
-    rows = in_order(where(inputs.read("gamma_profile"), service=GAMMA_SERVICE, model=GAMMA_MODEL), "window_s")
+    profile = inputs.read("gamma_profile")
+    service, model = _gamma_cell(profile)
+    rows = in_order(where(profile, service=service, model=model), "window_s")
     fitted = ~np.isnan(rows["alpha"])
     rows = {name: values[fitted] for name, values in rows.items()}
-    look: Look = style.model(GAMMA_MODEL)
+    look: Look = style.model(model)
+    name = "API" if service == "api" else service
     figure, axes = looks.canvas(style, "double", 2.0, 1, 3)
     firm = rows["windows"] >= FIRM
     hours = (rows["window_s"] + rows["width_s"] / 2) / 3600
@@ -292,8 +304,8 @@ def fig06(inputs: Inputs, style: Style) -> Drawn:
         looks.letter(panel, place, title)
         for index in range(size(rows)):
             values = (
-                GAMMA_SERVICE,
-                GAMMA_MODEL,
+                service,
+                model,
                 float(rows["window_s"][index]),
                 float(rows["width_s"][index]),
                 int(rows["windows"][index]),
@@ -302,8 +314,8 @@ def fig06(inputs: Inputs, style: Style) -> Drawn:
                 float(q1[index]),
                 float(q3[index]),
             )
-            for name, value in zip(lists, values, strict=True):
-                lists[name].append(value)
+            for column, value in zip(lists, values, strict=True):
+                lists[column].append(value)
     looks.legend(
         figure,
         [
@@ -313,19 +325,19 @@ def fig06(inputs: Inputs, style: Style) -> Drawn:
                 color=look.colour,
                 marker=look.marker,
                 markersize=2,
-                label=f"{look.label} {GAMMA_SERVICE}, median",
+                label=f"{look.label} {name}, median",
             ),
             Patch(facecolor=look.colour, alpha=0.22, label="quartiles over workdays"),
         ],
     )
     of = f" of {float(rows['width_s'][0]) / 60:g} minutes" if size(rows) else ""
     text = caption(
-        f"Shape α and scale β of Gamma fits to the gaps between {GAMMA_MODEL} {GAMMA_SERVICE} requests in windows"
+        f"Shape α and scale β of Gamma fits to the gaps between {model} {name} requests in windows"
         f"{of}: median and quartiles over the workdays, by time of day. The mean gap is α × scale; the "
         "paper draws β without saying which of the two readings it is",
         inputs.facts,
         ("trace",),
-        f"{GAMMA_SERVICE} log, {GAMMA_MODEL}, workdays, windows with enough gaps for a fit",
+        f"{name} log, {model}, workdays, windows with enough gaps for a fit",
         f"{int(rows['windows'].sum()):,} fitted windows",
         f"Open marks: fewer than {FIRM} workdays." if (~firm).any() else "",
     )

@@ -1,6 +1,7 @@
 """Figs. 7, 8 and 9: lengths of requests and responses, and how the one depends on the other."""
 
 import json
+from collections.abc import Iterable
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -67,6 +68,18 @@ FAMILIES = {
 }
 
 
+def trace_sources(rows: Columns) -> list[str]:
+    """Return whose requests of the trace are drawn: the paper's conversations; of a trace without them, any two."""
+    found = [source for source in distinct(rows["source"], TRACE_SOURCES) if source.startswith("trace ")]
+    return [source for source in found if source in TRACE_SOURCES] or found[:2]
+
+
+def log_text(sources: Iterable[str]) -> str:
+    """Return of which logs the sources of the trace are: "conversation log"."""
+    services = {source.split(" ")[1] for source in sources if source.startswith("trace ")}
+    return " and ".join(f"{'API' if service == 'api' else service} log" for service in sorted(services))
+
+
 def source_name(style: Style, source: str) -> tuple[str, Look]:
     """Return the title and look of a source: 'trace <service> <model>' or 'run <model> <gpu>'."""
     kind, first, second = source.split(" ", 2)
@@ -115,7 +128,7 @@ def fig07(inputs: Inputs, style: Style) -> Drawn:
     """Draw Fig. 7: a row per source (ChatGPT conversation, the run), request and response side by side, with fits."""
     counts = {"trace": inputs.read("length_counts"), "run": inputs.read("responses_length_counts")}
     fits = {"trace": inputs.read("length_fits"), "run": inputs.read("responses_length_fits")}
-    sources = [("trace", TRACE_SOURCES[0])] + [
+    sources = [("trace", name) for name in trace_sources(counts["trace"])[:1]] + [
         ("run", name) for name in run_sources(counts["run"], "responses_length_counts")
     ]
     figure, axes = looks.canvas(style, "double", 0.55 + 1.5 * len(sources), len(sources), 2, sharex="col")
@@ -151,19 +164,21 @@ def fig07(inputs: Inputs, style: Style) -> Drawn:
     for column, quantity in enumerate(("request", "response")):
         axes[-1, column].set_xlabel(f"{quantity} tokens")
     handles: list = []
-    for _, source in sources:
+    names = []
+    for kind, source in sources:
         title, look = source_name(style, source)
+        names.append(title if kind == "trace" else f"the run {title}")
         handles.append(Patch(facecolor=look.colour, alpha=0.45, edgecolor=look.colour, label=title))
     handles.append(Line2D([], [], color=style.get("fit", "colour"), linewidth=1.2, label="fitted Zipf"))
     handles.append(Line2D([], [], color=style.get("fit", "other"), linestyle=(0, (3, 1)), label="best family by AIC"))
     looks.legend(figure, handles)
     text = caption(
         "Histograms of request and response tokens on a logarithmic axis, where equal areas are equal shares of "
-        "requests, for ChatGPT conversation and for the run, with the Zipf law P(n) ∝ n^−θ and the family of lowest "
+        f"requests, for {' and for '.join(names)}, with the Zipf law P(n) ∝ n^−θ and the family of lowest "
         "AIC fitted by maximum likelihood on 1 … longest",
         inputs.facts,
         ORIGINS,
-        "answered requests of at least 1 token; conversation log",
+        f"answered requests of at least 1 token; {log_text(source for _, source in sources)}",
         "; ".join(sizes),
         replies_text(inputs.facts),
     )
@@ -217,8 +232,7 @@ def _note(
 def _panels(inputs: Inputs, trace: str, run: str) -> list[tuple[str, Columns]]:
     """Return the sources of Figs. 8 and 9 with their rows: conversation by model, then the runs."""
     of_trace, of_runs = inputs.read(trace), inputs.read(run)
-    found = [(source, where(of_trace, source=source)) for source in TRACE_SOURCES]
-    found = [(source, rows) for source, rows in found if size(rows)]
+    found = [(source, where(of_trace, source=source)) for source in trace_sources(of_trace)]
     return found + [(source, where(of_runs, source=source)) for source in run_sources(of_runs, run)]
 
 
@@ -289,7 +303,8 @@ def fig08(inputs: Inputs, style: Style) -> Drawn:
         "Response tokens against request tokens, in bins of request tokens: median, mean and 5–95 % band",
         inputs.facts,
         ORIGINS,
-        f"answered requests, conversation log; bins of at least {LEAST}, up to {REQUESTS_TO:,.0f} request tokens",
+        f"answered requests, {log_text(source for source, _ in panels)}; bins of at least {LEAST}, up to "
+        f"{REQUESTS_TO:,.0f} request tokens",
         "; ".join(sizes),
         extra,
     )
@@ -407,7 +422,7 @@ def fig09(inputs: Inputs, style: Style) -> Drawn:
         "Distribution of response tokens within bins of request tokens; each ridge is scaled to its own peak",
         inputs.facts,
         ORIGINS,
-        "answered requests, conversation log; the axis ends where 98 % of every source lie",
+        f"answered requests, {log_text(source for source, _ in panels)}; the axis ends where 98 % of every source lie",
         "; ".join(sizes),
         replies_text(inputs.facts),
     )

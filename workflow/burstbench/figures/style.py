@@ -226,6 +226,7 @@ def nothing(axes: Axes) -> None:
     axes.text(0.5, 0.5, "no such requests in this trace", ha="center", va="center", transform=axes.transAxes)
     axes.set_xticks([])
     axes.set_yticks([])
+    axes.spines[:].set_visible(False)
     axes.grid(False)
 
 
