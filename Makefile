@@ -10,7 +10,7 @@ SNAKEMAKE = $(VENV)/bin/snakemake --profile profiles/workstation
 # The second environment, of the real engine.
 VLLM := .venv-vllm
 
-.PHONY: reproduce smoke test lint lock clean help
+.PHONY: reproduce smoke test lint docs lock clean help
 
 ## reproduce: make the default study: paper.pdf, report.html and scorecard.md in results/default
 reproduce: $(VENV)/.runtime
@@ -28,6 +28,10 @@ test: $(VENV)/.dev
 ## lint: the quality gates alone
 lint: $(VENV)/.dev
 	@PATH="$(CURDIR)/$(VENV)/bin:$$PATH" bash tests/lint
+
+## docs: make docs/reference again from the schema, the contracts, the metrics and the command line
+docs: $(VENV)/.runtime
+	@$(VENV)/bin/python -m burstbench.reference docs/reference
 
 ## lock: resolve envs/*.in into the locked envs/*.txt (needs uv)
 lock:

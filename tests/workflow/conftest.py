@@ -58,7 +58,7 @@ def copy_of_the_repository(folder: Path) -> Repository:
         check=True,
     )
     for name in listed.stdout.decode().split("\0"):
-        if name and (ROOT / name).is_file():
+        if name and ((ROOT / name).is_file() or (ROOT / name).is_symlink()):
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy2(ROOT / name, folder / name, follow_symlinks=False)
     shutil.copy2(SMALL, folder / "small.yaml")

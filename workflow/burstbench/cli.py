@@ -374,15 +374,15 @@ class _Overview(_Parser):
         return "\n".join([*lines, f"{bold}{heading}{plain}", codes]) + "\n"
 
 
-def _example(words: str, example: str) -> str:
+def example(words: str, verb: Verb) -> str:
     """An example as a user would paste it: options on lines of their own where one line is too long."""
     import shlex
 
-    whole = f"  {words} {example}"
+    whole = f"  burstbench {words} {verb.example}"
     if len(whole) <= 100:
         return whole
     pieces: list[str] = []
-    for word in shlex.split(f"{words} {example}"):
+    for word in shlex.split(f"burstbench {words} {verb.example}"):
         quoted = f"'{word}'" if set(word) & set(" {}") else word
         if word.startswith("--") and " " in pieces[-1]:
             pieces.append(quoted)
@@ -396,7 +396,7 @@ def _verb_parser(to: Any, words: str, name: str, verb: Verb, module: str, load: 
         name,
         help=verb.text,
         description=f"{verb.text[0].upper()}{verb.text[1:]}.",
-        epilog=f"example:\n{_example(words, verb.example)}" if load else None,
+        epilog=f"example:\n{example(words, verb)}" if load else None,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     if not load:
@@ -430,11 +430,11 @@ def make_parser(words: Sequence[str] | None = None) -> tuple[argparse.ArgumentPa
     top = overview.add_subparsers(dest="room", required=True, metavar="ROOM or VERB", parser_class=_Parser)
     for name, verb in COMMANDS.items():
         called = words is None or list(words[:1]) == [name]
-        module = _verb_parser(top, f"burstbench {name}", name, verb, f"burstbench.commands.{name}", called)
+        module = _verb_parser(top, name, name, verb, f"burstbench.commands.{name}", called)
         found = module or found
     for room, named in ROOMS.items():
         shown = words is None or list(words) == [room, "--help"]
-        examples = [_example(f"burstbench {room} {name}", verb.example) for name, verb in named.items() if shown]
+        examples = [example(f"{room} {name}", verb) for name, verb in named.items() if shown]
         room_parser = top.add_parser(
             room,
             help=ROOM_TEXTS[room],
@@ -447,7 +447,7 @@ def make_parser(words: Sequence[str] | None = None) -> tuple[argparse.ArgumentPa
         )
         for name, verb in named.items():
             called = words is None or list(words[:2]) == [room, name]
-            module = _verb_parser(below, f"burstbench {room} {name}", name, verb, f"burstbench.{room}.{name}", called)
+            module = _verb_parser(below, f"{room} {name}", name, verb, f"burstbench.{room}.{name}", called)
             found = module or found
     return overview, found
 
