@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 from burstbench.serve import machine
-from burstbench.serve.vllm import RunError, check_gpu
+from burstbench.serve.vllm import RunError, all_or_none, check_gpu
 
 # As nvidia-smi prints it: index, name, MiB, driver, clocks in MHz, W, UUID.
 LISTED = """0, NVIDIA A800-SXM4-80GB, 81920, 535.104.05, 1410, 1593, 400.00, GPU-aaaa
@@ -92,3 +92,20 @@ def test_weights_in_the_cache_of_the_hub_are_named_by_their_checksum(tmp_path):
 
 def test_no_revision_outside_a_repository(tmp_path):
     assert machine.revision(tmp_path) == {}
+
+
+@pytest.mark.parametrize(
+    ("error", "raised", "text"),
+    [(OSError(28, "No space left on device"), RunError, "No space left on device; nothing is kept"),
+     (SystemExit(143), SystemExit, "143")],
+    ids=["full disk", "stopped"],
+)  # fmt: skip
+def test_of_a_run_all_files_appear_or_none(tmp_path, error, raised, text):
+    paths = (tmp_path / "requests", None, tmp_path / "run")
+    with pytest.raises(raised, match=text), all_or_none(*paths):
+        paths[0].write_text("rows")
+        raise error
+    assert list(tmp_path.iterdir()) == []
+    with all_or_none(*paths):
+        paths[0].write_text("rows")
+    assert paths[0].exists()

@@ -86,8 +86,10 @@ class Server:
         self.folder = Path(tempfile.mkdtemp(prefix="burstbench-server-"))
         try:
             self._start()
-        except BaseException:
+        except BaseException as error:
             self.__exit__(None, None, None)
+            if isinstance(error, OSError):
+                raise ServerError(f"the server could not be started: {error}") from error
             raise
         return self
 

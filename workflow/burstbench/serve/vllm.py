@@ -271,10 +271,6 @@ def serve(
     rows = joined.EngineRows.of(events, plan.num_rows)
     columns, join = joined.join(records, sent_tokens, rows)
     steps = joined.steps(step_rows, records.start_monotonic_ns, engine_facts["free_blocks"])
-    contracts.REQUESTS.write(columns, requests_path)
-    contracts.STEPS.write(steps, steps_path)
-    if engine_path:
-        contracts.ENGINE.write(joined.engine(rows, records.start_monotonic_ns), engine_path)
     lag_s = (records.sent_ns - records.intended_ns)[records.sent_ns >= 0] / 1e9
     lag = {f"p{q}": float(np.percentile(lag_s, q)) if lag_s.size else None for q in (50, 99, 100)}
     record: dict[str, Any] = {
@@ -341,8 +337,30 @@ def serve(
             raise RunError(
                 f"vLLM made {engine_facts['blocks']} KV-cache blocks, expected the modelled {modelled.blocks}"
             )
-    write_json(run_path, record)
+    with all_or_none(requests_path, steps_path, engine_path, run_path):
+        contracts.REQUESTS.write(columns, requests_path)
+        contracts.STEPS.write(steps, steps_path)
+        if engine_path:
+            contracts.ENGINE.write(joined.engine(rows, records.start_monotonic_ns), engine_path)
+        write_json(run_path, record)
     return record
+
+
+@contextmanager
+def all_or_none(*paths: Path | None) -> Iterator[None]:
+    """Remove files of a run if not all of them can be written.
+
+    Raises:
+        RunError: the disk is full, for example.
+    """
+    try:
+        yield
+    except BaseException as error:
+        for path in filter(None, paths):
+            path.unlink(missing_ok=True)
+        if isinstance(error, OSError):
+            raise RunError(f"the run's files could not be written: {error}; nothing is kept") from error
+        raise
 
 
 def flags(settings: Mapping[str, Any], limits: Limits, source: str, port: int, recorded: bool = True) -> list[str]:
