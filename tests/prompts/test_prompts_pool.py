@@ -202,9 +202,11 @@ def test_impossible_settings_are_refused(make, write_dialogues, options, words):
 
 def test_no_tokenizer(make, write_dialogues, tmp_path):
     file = write_dialogues([[("human", "the")]])
+    broken = tmp_path / "broken.model"
+    broken.write_text("no model")
     with pytest.raises(UserError, match="not a SentencePiece model"):
-        make(file, tokenizer=file)
-    with pytest.raises(UserError, match="no such file; expected a SentencePiece model"):
+        make(file, tokenizer=broken)
+    with pytest.raises(UserError, match=r"no such file; expected a SentencePiece model or a tokenizer\.json"):
         make(file, tokenizer=tmp_path / "none.model")
 
 

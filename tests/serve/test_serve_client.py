@@ -193,6 +193,16 @@ def test_what_the_server_gets(server):
     assert np.array_equal(records.done_ns, records.chunk_ns[TOKENS - 1 :: TOKENS])
 
 
+def test_prompts_may_be_text(server):
+    def text(prompt_id, n):
+        return "ä\n" * prompt_id + '"' * n
+
+    records = run_plan(plan([0.0, 0.01], [4, 7]), text, Target(server.url(), "m"), OPTIONS)
+    check(records, 2)
+    assert server.bodies["t-0"]["prompt"] == '""""'
+    assert server.bodies["t-1"]["prompt"] == 'ä\n"""""""'
+
+
 def test_without_continuous_usage_tokens_are_still_counted_by_the_server(server):
     records = run_plan(plan([0.0]), prompt, Target(server.url(), "m"), replace(OPTIONS, continuous_usage=False))
     assert server.bodies["t-0"]["stream_options"] == {"include_usage": True}

@@ -435,7 +435,13 @@ class Layout:
 
     def endpoint_settings(self) -> dict[str, dict[str, str]]:
         """Return, by experiment and cell, all that a run on a server of others depends on, as JSON."""
-        return self._by_cell(lambda _: dict(self.config["engines"]["endpoint"]))
+        endpoint = self.config["engines"]["endpoint"]
+        return self._by_cell(lambda _: {key: value for key, value in endpoint.items() if key != "prompts"})
+
+    def endpoint_tokenizer(self) -> list[str]:
+        """Return the tokenizer, where prompts are sent to the endpoint as text."""
+        as_text = self.config["engines"]["endpoint"]["prompts"] == "text"
+        return [self.dataset(self.config["prompts"]["tokenizer"])] if as_text else []
 
     def _by_cell(self, settings: Callable[[Cell], dict[str, Any]]) -> dict[str, dict[str, str]]:
         found: dict[str, dict[str, str]] = {}

@@ -77,6 +77,7 @@ elif config["engine"] == "endpoint":
             plan=f"{root}/plan/{{experiment}}/{{cell}}/plan.parquet",
             record=f"{root}/plan/{{experiment}}/{{cell}}/plan.json",
             pool=f"{root}/prompts/pool.arrow",
+            tokenizer=layout.endpoint_tokenizer(),
         output:
             requests=protected(f"{root}/serve/{{experiment}}/{{cell}}/requests.parquet"),
             steps=protected(f"{root}/serve/{{experiment}}/{{cell}}/steps.parquet"),
@@ -94,13 +95,14 @@ elif config["engine"] == "endpoint":
             runtime=360,
         params:
             settings=lookup("{experiment}/{cell}", within=layout.endpoint_settings()),
+            tokenizer=" ".join(f"--tokenizer {path}" for path in layout.endpoint_tokenizer()),
             code=code("serve.endpoint"),
         message:
             "Send {wildcards.experiment} {wildcards.cell} to the server"
         shell:
             "burstbench serve endpoint --settings {params.settings:q} --plan {input.plan} --plan-record {input.record}"
             " --pool {input.pool} --requests {output.requests} --steps {output.steps} --run {output.run}"
-            " --client {output.client} 2> >(tee {log} >&2)"
+            " --client {output.client} {params.tokenizer} 2> >(tee {log} >&2)"
 
 else:
 

@@ -15,6 +15,7 @@ from burstbench.errors import UserError
 from burstbench.files import read_json
 from burstbench.metrics import definitions, runs
 from burstbench.plan import load
+from burstbench.prompts.text import Texts
 from burstbench.serve import client, endpoint
 
 FILES = ("requests.parquet", "steps.parquet", "run.json", "client.parquet")
@@ -27,6 +28,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--model", help="name of the served model (default: the one that the server names)")
     parser.add_argument("--api-key-env", metavar="NAME", help="environment variable that holds the key")
     load.add_load(parser)
+    parser.add_argument(
+        "--tokenizer",
+        type=Path,
+        help="of --pool: prompts are sent as text that re-encodes to the planned length",
+    )
     sending = parser.add_argument_group("sending")
     sending.add_argument("--ignore-eos", action="store_true", help="ask for exactly --max-tokens tokens (vLLM)")
     sending.add_argument("--temperature", type=float, help="of the sampling (default: the server's)")
@@ -49,8 +55,11 @@ def run(args: argparse.Namespace) -> None:
         raise UserError("--plain and --ignore-eos: found both, but --ignore-eos is not of OpenAI's interface")
     plan, record = args.out / "plan.parquet", args.out / "plan.json"
     requests, steps, run_record, answers = (args.out / name for name in FILES)
-    prompts = load.prompts(args)
-    made = load.write(args, prompts, plan, record)
+    source = load.prompts(args)
+    if args.tokenizer and not args.pool:
+        raise UserError("--tokenizer: needs --pool, whose prompts are to be sent as text")
+    prompts = Texts(args.pool, args.tokenizer) if args.tokenizer else source
+    made = load.write(args, source, plan, record)
     settings = {key: made[key] for key in endpoint.IDENTITY} | {
         "url": args.endpoint,
         "served_model": args.model,
@@ -58,6 +67,7 @@ def run(args: argparse.Namespace) -> None:
         "ignore_eos": args.ignore_eos,
         "temperature": args.temperature,
         "continuous_usage": not args.plain,
+        "extra_body": endpoint.NO_MARKS if args.tokenizer and not args.plain else {},
         "processes": args.processes,
         "total_s": args.give_up_s,
         "lag_limit_s": args.lag_limit_s,

@@ -29,7 +29,7 @@ from burstbench import contracts, files, seeds
 from burstbench.errors import UserError
 from burstbench.progress import progress
 from burstbench.prompts.dialogues import ANSWERING, ASKING, Dialogues, Turn
-from burstbench.prompts.tokenizer import Tokenizer
+from burstbench.prompts.tokenizer import Tokenizer, locate
 
 FORMAT = (
     "token ids of a conversation's turns, each turn encoded by itself, one after the other; "
@@ -44,7 +44,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
     add_settings(parser)
     parser.add_argument("--dialogues", type=Path, required=True, help="ShareGPT dialogues, a JSON array")
-    parser.add_argument("--tokenizer", type=Path, required=True, help="a SentencePiece model")
+    parser.add_argument(
+        "--tokenizer", required=True, help="a SentencePiece model, a tokenizer.json, or a name on the Hugging Face hub"
+    )
     parser.add_argument("--threads", type=int, default=1, help="threads of the tokenizer")
     parser.add_argument("--pool", type=Path, required=True, help="pool.arrow to write")
     parser.add_argument("--index", type=Path, required=True, help="pool_index.parquet to write")
@@ -59,7 +61,7 @@ def run(args: argparse.Namespace) -> None:
         raise UserError(f"--settings: found {sorted(args.settings)}, expected {sorted(expected)}")
     record = make_pool(
         args.dialogues,
-        args.tokenizer,
+        locate(args.tokenizer),
         pool=args.pool,
         index=args.index,
         replies=args.replies,
@@ -95,7 +97,7 @@ def make_pool(
 
     Args:
         dialogues: ShareGPT's JSON.
-        tokenizer: a SentencePiece model.
+        tokenizer: a SentencePiece model or a tokenizer.json.
         pool: pool.arrow to write.
         index: pool_index.parquet to write.
         replies: replies.parquet to write.
@@ -163,7 +165,7 @@ def make_pool(
         },
         "tokenizer": {
             "file": model.path.name,
-            "kind": "sentencepiece",
+            "kind": model.kind,
             "sha256": model.sha256,
             "vocabulary": model.vocabulary,
         },

@@ -40,7 +40,7 @@ from burstbench.serve.events import Events, MalformedStreamError
 from burstbench.serve.timer import Timer
 
 Int = NDArray[np.int64]
-Prompt = Callable[[int, int], NDArray[Any]]
+Prompt = Callable[[int, int], NDArray[Any] | str]
 
 # uvicorn closes a connection that was idle for 5 s; one that is used later may meet that close half-way and lose a
 # request that the server never saw.
@@ -223,7 +223,8 @@ def run_plan(
 
     Args:
         plan: contract PLAN (needs request_id, send_s, prompt_tokens, prompt_id, max_tokens).
-        prompt: the pool, or a function of (prompt_id, n) that returns n token ids (to be pickled, if processes > 1).
+        prompt: the pool, or a function of (prompt_id, n) that returns n token ids or a text of n tokens (to be
+            pickled, if processes > 1).
         target: the server.
         options: how.
         stop: when set, nothing more is sent, what is in flight is aborted, and the records come back partial.
@@ -343,9 +344,9 @@ class _Messages:
             body[key] = value
         self._body = json.dumps(body)[:-1]
 
-    def encode(self, request_id: int, max_tokens: int, ids: NDArray[Any]) -> bytes:
-        """The message of one request, head and body."""
-        prompt = str(ids.tolist()).replace(" ", "")
+    def encode(self, request_id: int, max_tokens: int, ids: NDArray[Any] | str) -> bytes:
+        """The message of one request, head and body; its prompt as token ids or as text."""
+        prompt = json.dumps(ids) if isinstance(ids, str) else str(ids.tolist()).replace(" ", "")
         body = f'{self._body}, "max_tokens": {max_tokens}, "prompt": {prompt}}}'
         return f"{self._head}-{request_id}\r\nContent-Length: {len(body)}\r\n\r\n{body}".encode("ascii")
 

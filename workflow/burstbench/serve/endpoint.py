@@ -23,6 +23,7 @@ from burstbench.errors import UserError
 from burstbench.files import read_json, sha256, write_json
 from burstbench.prompts.pool import Pool
 from burstbench.prompts.synthetic import Synthetic
+from burstbench.prompts.text import Texts
 from burstbench.serve import client, delivery
 from burstbench.serve.scrape import scraped
 
@@ -41,6 +42,7 @@ OPTIONS: dict[str, Any] = {
     "lag_limit_s": client.Options.lag_limit_s,
     "processes": 1,
 }
+NO_MARKS = {"add_special_tokens": False}  # of a text: the server adds no mark of its begin (an extension of vLLM)
 NOT_RECORDED = (
     "not recorded, since the engine is not ours: engine steps (steps.parquet is empty), when a request was first "
     "scheduled, preemptions of each request, KV-cache use at each step, GPU memory, the engine's version and hardware"
@@ -53,6 +55,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--plan", type=Path, required=True, help="plan.parquet of the cell")
     parser.add_argument("--plan-record", type=Path, required=True, help="plan.json of the cell")
     parser.add_argument("--pool", type=Path, required=True, help="pool.arrow of the prompts")
+    parser.add_argument(
+        "--tokenizer", type=Path, help="of the pool: prompts are sent as text that re-encodes to the planned length"
+    )
     parser.add_argument("--requests", type=Path, required=True, help="requests.parquet to write")
     parser.add_argument("--steps", type=Path, required=True, help="steps.parquet to write, without rows")
     parser.add_argument("--run", dest="run_record", type=Path, required=True, help="run.json to write")
@@ -61,15 +66,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Run one cell."""
-    pool = Pool(args.pool)
-    serve(args.settings, args.plan, args.plan_record, pool, args.requests, args.steps, args.run_record, args.client)
+    settings, pool = args.settings, Texts(args.pool, args.tokenizer) if args.tokenizer else Pool(args.pool)
+    if args.tokenizer:
+        settings = settings | {"extra_body": NO_MARKS | settings.get("extra_body", {})}
+    serve(settings, args.plan, args.plan_record, pool, args.requests, args.steps, args.run_record, args.client)
 
 
 def serve(
     settings: Mapping[str, Any],
     plan_path: Path,
     plan_record_path: Path,
-    prompts: Pool | Synthetic,
+    prompts: Pool | Synthetic | Texts,
     requests_path: Path,
     steps_path: Path,
     run_path: Path,
@@ -102,13 +109,14 @@ def serve(
                 f"{plan_record_path}: {key}: found {plan_record.get(key)!r}, expected {settings[key]!r}, this cell's"
             )
     plan = contracts.PLAN.read(plan_path)
+    pool, said = _described(prompts)
     title = f"{settings['experiment']} {settings['model']} {settings['gpu']} s{settings['seed']}"
     with (
         client.stopping() as stop,
         scraped(target.url) as metrics,
         client.live(title, metrics.text) as report,
     ):
-        source = prompts if isinstance(prompts, Pool) else prompts.tokens
+        source = prompts.tokens if isinstance(prompts, Synthetic) else prompts
         records = client.run_plan(plan, source, target, options, stop=stop, progress=None if quiet else report)
         found = delivery.proof(records, options, plan.column("prompt_tokens").to_numpy())
         contracts.REQUESTS.write(client.requests_table(records), requests_path)
@@ -133,11 +141,9 @@ def serve(
                 "inputs": {
                     "plan.parquet": sha256(plan_path),
                     "plan.json": sha256(plan_record_path),
-                    **({"pool.arrow": sha256(prompts.path)} if isinstance(prompts, Pool) else {}),
+                    **pool,
                 },
-                "prompts": "pool.arrow"
-                if isinstance(prompts, Pool)
-                else f"random token ids below {prompts.vocabulary}, seed {prompts.seed}",
+                "prompts": said,
                 "versions": {
                     "burstbench": burstbench.__version__,
                     "aiohttp": aiohttp.__version__,
@@ -173,6 +179,16 @@ def _checked(settings: Mapping[str, Any]) -> tuple[client.Options, client.Target
     model = only_model(url, api_key) if named is None else named
     run_id = f"{settings['experiment']}-{settings['model']}_{settings['gpu']}_s{settings['seed']}"
     return client.Options(run_id=run_id, **values), client.Target(url, model, api_key)
+
+
+def _described(prompts: Pool | Synthetic | Texts) -> tuple[dict[str, str], str]:
+    """Checksums of the prompts' files, and what was sent, for run.json."""
+    if isinstance(prompts, Synthetic):
+        return {}, f"random token ids below {prompts.vocabulary}, seed {prompts.seed}"
+    if isinstance(prompts, Pool):
+        return {"pool.arrow": sha256(prompts.path)}, "token ids of pool.arrow"
+    checksums = {"pool.arrow": sha256(prompts.pool_path), "tokenizer": prompts.tokenizer.sha256}
+    return checksums, "text of pool.arrow that the tokenizer encodes to the planned length"
 
 
 def only_model(url: str, api_key: str | None = None) -> str:
