@@ -95,7 +95,9 @@ elif config["engine"] == "endpoint":
             runtime=360,
         params:
             settings=lookup("{experiment}/{cell}", within=layout.endpoint_settings()),
-            tokenizer=" ".join(f"--tokenizer {path}" for path in layout.endpoint_tokenizer()),
+            tokenizer=" ".join(
+                f"--tokenizer {path}" for path in layout.endpoint_tokenizer()
+            ),
             code=code("serve.endpoint"),
         message:
             "Send {wildcards.experiment} {wildcards.cell} to the server"
