@@ -254,7 +254,7 @@ class Layout:
             "max_tokens": config["plan"]["max_tokens"],
             "prompt_max_tokens": config["prompts"]["max_tokens"],
             "models": {name: self.models[name] for name in sorted({row[1] for row in rows})},
-            "gpus": {name: self.gpus[name] for name in sorted({row[2] for row in rows})},
+            "gpus": {name: self.gpus.get(name) for name in sorted({row[2] for row in rows})},  # a CPU has no row
             "simulator": config["engines"]["simulator"],
         }
 
