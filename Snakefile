@@ -1,5 +1,6 @@
 """BurstBench: from a raw trace of LLM requests to the artifacts of the BurstGPT paper."""
 
+import os
 import sys
 from pathlib import Path
 
@@ -9,6 +10,7 @@ min_version("9.0")
 
 sys.path.insert(0, str(Path(workflow.basedir) / "workflow"))
 
+from burstbench import cluster
 from burstbench.config import check, in_order
 from burstbench.errors import UserError
 from burstbench.fingerprint import code
@@ -38,6 +40,8 @@ except UserError as error:
     raise WorkflowError(str(error)) from None
 
 use_own_commands()
+if "SLURM_JOB_ID" in os.environ or workflow.deployment_settings.deployment_method:
+    shell.prefix(cluster.prefix())
 if workflow.is_main_process:
     clear_stale(Path(".snakemake"))
 layout = Layout(config)
@@ -69,3 +73,13 @@ rule all:
         layout.products(),
         f"{root}/provenance.json",
         f"{root}/ro-crate-metadata.json",
+
+
+if os.environ.get(cluster.LIGHT) == "local":
+    workflow.localrules(
+        *(
+            each.name
+            for each in workflow.rules
+            if not each.name.startswith("serve_vllm_")
+        )
+    )

@@ -60,28 +60,26 @@ def copy_of_the_repository(folder: Path) -> Repository:
     for name in listed.stdout.decode().split("\0"):
         if name and ((ROOT / name).is_file() or (ROOT / name).is_symlink()):
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            (folder / name).unlink(missing_ok=True)
             shutil.copy2(ROOT / name, folder / name, follow_symlinks=False)
     shutil.copy2(SMALL, folder / "small.yaml")
     return Repository(folder)
 
 
-def fetch_what_the_studies_need() -> None:
-    """Fetch the prompts and their tokenizer into the repository, which the copies take as their mirror."""
+def fetch(*names: str) -> None:
+    """Fetch data sets into the repository, where they stay."""
     # Not through Snakemake: a dry run in the repository, in another worker, would lock it. One worker at a time.
     with open(ROOT / "data/raw/.lock", "w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        for name in ("sharegpt_subset", "tokenizer_mistral_v1"):
-            fetch = [
-                "sources",
-                "fetch",
-                "--registry",
-                "config/datasets.csv",
-                "--name",
-                name,
-                "--out",
-                f"data/raw/{name}",
-            ]
-            subprocess.run([sys.executable, "-m", "burstbench", *fetch], cwd=ROOT, check=True)
+        for name in names:
+            words = ["sources", "fetch", "--registry", "config/datasets.csv", "--name", name]
+            command = [sys.executable, "-m", "burstbench", *words, "--out", f"data/raw/{name}"]
+            subprocess.run(command, cwd=ROOT, check=True)
+
+
+def fetch_what_the_studies_need() -> None:
+    """Fetch the prompts and their tokenizer into the repository, which the copies take as their mirror."""
+    fetch("sharegpt_subset", "tokenizer_mistral_v1")
 
 
 @pytest.fixture(scope="session")

@@ -46,12 +46,18 @@ def test_the_workstation_profile_plans_the_same():
 def test_the_slurm_profiles_plan_the_cells_of_their_gpu(gpu):
     other = {"a800": "a6000", "a6000": "a800"}[gpu]
     jobs, printed = planned("--profile", f"slurm_{gpu}")
-    assert jobs["serve_vllm"] == jobs["plan_make"]
+    assert jobs[f"serve_vllm_{gpu}"] == jobs["plan_make"]
     assert jobs["trace_read"] == 1
     assert "trace_twin" not in jobs
     assert f"_{gpu}_s1" in printed
     assert f"_{other}_s" not in printed
     assert os.readlink(ROOT / f"slurm_{gpu}") == f"profiles/slurm_{gpu}"
+
+
+def test_the_profile_of_both_gpus_plans_the_cells_of_each():
+    jobs, _ = planned("--profile", "slurm_both")
+    assert (jobs["serve_vllm_a800"], jobs["serve_vllm_a6000"]) == (22, 20)
+    assert jobs["plan_make"] == 42
 
 
 @pytest.mark.parametrize("study", STUDIES)

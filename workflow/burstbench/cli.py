@@ -45,6 +45,7 @@ COMMANDS: dict[str, Verb] = {
         "--endpoint http://127.0.0.1:8000/v1 --rate 5 --cv 2 --requests 500 --out mine/load",
     ),
     "completion": Verb("print the completion script of a shell", "bash"),
+    "doctor": Verb("check what a study needs of a cluster with SLURM, before anything is submitted", "--gpus a800"),
 }
 
 # In the order in which the data flows.
@@ -266,7 +267,7 @@ EXIT_CODES = """exit status:
   0    done
   1    a fault of burstbench itself, with a traceback: please report it
   2    wrong input or usage: one sentence on stderr, and no output file was touched
-  3    a check ran and found something (verify)
+  3    a check ran and found something (verify, doctor)
   130  interrupted"""
 
 # What the operating system says of a user's file or disk, not of our code.

@@ -58,7 +58,7 @@ def load(files: Sequence[Path]) -> dict[str, Any]:
     """Merge configuration files as Snakemake does (a later file's keys win) and check the result."""
     merged: dict[str, Any] = {}
     for path in files:
-        _merge(merged, load_yaml(path) or {})
+        merge(merged, load_yaml(path) or {})
     return check(merged, files)
 
 
@@ -75,7 +75,7 @@ def check(config: dict[str, Any], files: Sequence[Path], folder: Path = ROOT / "
     """
     validator = jsonschema.Draft202012Validator(load_yaml(folder / "schema.yaml"))
     errors = sorted(validator.iter_errors(config), key=lambda error: list(map(str, error.absolute_path)))
-    problems = [text for error in errors for text in _explain(error, files)]
+    problems = [text for error in errors for text in explain(error, files)]
     if not problems:
         problems = _semantics(config, files, folder)
     if problems:
@@ -115,10 +115,11 @@ def _unique_mapping(loader: _UniqueKeys, node: yaml.MappingNode, deep: bool = Fa
 _UniqueKeys.add_constructor(yaml.resolver.BaseResolver.DEFAULT_MAPPING_TAG, _unique_mapping)
 
 
-def _merge(into: dict[str, Any], update: dict[str, Any]) -> None:
+def merge(into: dict[str, Any], update: dict[str, Any]) -> None:
+    """Put the keys of `update` into `into`, level by level, as Snakemake merges configuration files."""
     for key, value in update.items():
         if isinstance(value, dict) and isinstance(into.get(key), dict):
-            _merge(into[key], value)
+            merge(into[key], value)
         else:
             into[key] = value
 
@@ -150,7 +151,8 @@ def _short(file: Path) -> str:
     return str(file) if relative.startswith("..") else relative
 
 
-def _explain(error: jsonschema.ValidationError, files: Sequence[Path]) -> list[str]:
+def explain(error: jsonschema.ValidationError, files: Sequence[Path]) -> list[str]:
+    """Return, of one error of a schema, a line for each key at fault: key, file, what was found and expected."""
     path: list[str | int] = list(error.absolute_path)
     schema: dict[str, Any] = dict(error.schema) if isinstance(error.schema, Mapping) else {}
     if error.validator == "additionalProperties" and isinstance(error.instance, dict):
@@ -165,7 +167,7 @@ def _explain(error: jsonschema.ValidationError, files: Sequence[Path]) -> list[s
     if error.validator in {"oneOf", "anyOf"} and error.context:
         best = jsonschema.exceptions.best_match([error])
         if best is not error:
-            return _explain(best, files)
+            return explain(best, files)
     expected = schema.get("description", "")
     hint = f" ({expected})" if expected else ""
     return [f"{_key(path)} (in {_origin(path, files)}): {error.message}{hint}"]

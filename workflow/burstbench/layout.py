@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import re
 from collections.abc import Callable
 from datetime import date, timedelta
 from pathlib import Path
@@ -303,6 +304,10 @@ class Layout:
     def cells(self, experiment: str) -> list[Cell]:
         """Return the cells of an experiment."""
         return cells(self.config, experiment)
+
+    def cells_of(self, gpu: str) -> str:
+        """Return the pattern of the names of one GPU's cells."""
+        return f"({'|'.join(map(re.escape, self.config['models']))})_{re.escape(gpu)}_s[0-9]+"
 
     def cell_folders(self, experiment: str) -> list[tuple[str, str]]:
         """Return (plan folder, serve folder) of each cell of an experiment."""

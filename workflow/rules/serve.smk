@@ -1,7 +1,7 @@
 """serve: an engine runs a plan. Requests, engine steps and the run's record come out, whatever the engine."""
 
 # A measured run takes the whole machine: two servers on one GPU, or a server and a plot on one core, would measure each
-# other. On a cluster the profile sets the threads.
+# other. On a cluster the profile sets the CPUs.
 ALONE = workflow.cores or 16
 EMULATED = config["engine"] == "vllm-emulated"
 MEASURED = config["engine"] == "vllm" and config["engines"]["vllm"]["device"] == "gpu"
@@ -111,48 +111,60 @@ else:
     # A measurement on a GPU is expensive: it is protected from being written over.
     kept = protected if MEASURED else str
 
-    rule serve_vllm:
-        input:
-            plan=f"{root}/plan/{{experiment}}/{{cell}}/plan.parquet",
-            record=f"{root}/plan/{{experiment}}/{{cell}}/plan.json",
-            pool=f"{root}/prompts/pool.arrow",
-            replies=f"{root}/prompts/replies.parquet",
-            tokenizer=layout.templated,
-        output:
-            requests=kept(f"{root}/serve/{{experiment}}/{{cell}}/requests.parquet"),
-            steps=kept(f"{root}/serve/{{experiment}}/{{cell}}/steps.parquet"),
-            engine=kept(f"{root}/serve/{{experiment}}/{{cell}}/engine.parquet"),
-            run=kept(f"{root}/serve/{{experiment}}/{{cell}}/run.json"),
-        log:
-            main=f"{root}/logs/serve/{{experiment}}/{{cell}}.log",
-            server=f"{root}/logs/serve/{{experiment}}/{{cell}}.server.log",
-        benchmark:
-            f"{root}/benchmarks/serve/{{experiment}}/{{cell}}.tsv"
-        conda:
-            "../../envs/runtime.yaml"
-        threads: ALONE
-        resources:
-            gpu=1 if MEASURED else 0,
-            mem_mb=64000 if MEASURED else 4000,
-            runtime=360,
-        params:
-            settings=lookup("{experiment}/{cell}", within=layout.vllm_settings()),
-            tokenizer=layout.template_options,
-            # What the server's own process imports is no import of the verb.
-            code={
-                **code("serve.vllm"),
-                **code("serve.recorder"),
-                **code("serve.autotimeout"),
-                **(
-                    code("serve.emulated") | code("serve.modelled") if EMULATED else {}
-                ),
-            },
-        message:
-            "Serve {wildcards.experiment} {wildcards.cell} by vLLM"
-        shell:
-            "burstbench serve vllm --settings {params.settings:q} --plan {input.plan} --plan-record {input.record}"
-            " --pool {input.pool} --replies {input.replies} {params.tokenizer} --requests {output.requests}"
-            " --steps {output.steps} --engine {output.engine} --run {output.run} --server-log {log.server} 2> >(tee {log.main} >&2)"
+    settings_of_cells = layout.vllm_settings()
+
+    # A rule a GPU, so that a profile can send the cells of each to its own partition, as arrays too.
+    for gpu in config["gpus"]:
+
+        rule:
+            name:
+                f"serve_vllm_{gpu}"
+            input:
+                plan=f"{root}/plan/{{experiment}}/{{cell}}/plan.parquet",
+                record=f"{root}/plan/{{experiment}}/{{cell}}/plan.json",
+                pool=f"{root}/prompts/pool.arrow",
+                replies=f"{root}/prompts/replies.parquet",
+                tokenizer=layout.templated,
+            output:
+                requests=kept(f"{root}/serve/{{experiment}}/{{cell}}/requests.parquet"),
+                steps=kept(f"{root}/serve/{{experiment}}/{{cell}}/steps.parquet"),
+                engine=kept(f"{root}/serve/{{experiment}}/{{cell}}/engine.parquet"),
+                run=kept(f"{root}/serve/{{experiment}}/{{cell}}/run.json"),
+            log:
+                main=f"{root}/logs/serve/{{experiment}}/{{cell}}.log",
+                server=f"{root}/logs/serve/{{experiment}}/{{cell}}.server.log",
+            benchmark:
+                f"{root}/benchmarks/serve/{{experiment}}/{{cell}}.tsv"
+            wildcard_constraints:
+                cell=layout.cells_of(gpu),
+            conda:
+                "../../envs/runtime.yaml"
+            threads: ALONE
+            resources:
+                gpu=1 if MEASURED else 0,
+                mem_mb=64000 if MEASURED else 4000,
+                runtime=360,
+            params:
+                settings=lookup("{experiment}/{cell}", within=settings_of_cells),
+                tokenizer=layout.template_options,
+                # What the server's own process imports is no import of the verb.
+                code={
+                    **code("serve.vllm"),
+                    **code("serve.recorder"),
+                    **code("serve.autotimeout"),
+                    **(
+                        code("serve.emulated") | code("serve.modelled")
+                        if EMULATED
+                        else {}
+                    ),
+                },
+            message:
+                "Serve {wildcards.experiment} {wildcards.cell} by vLLM"
+            shell:
+                "burstbench serve vllm --settings {params.settings:q} --plan {input.plan} --plan-record {input.record}"
+                " --pool {input.pool} --replies {input.replies} {params.tokenizer} --requests {output.requests}"
+                " --steps {output.steps} --engine {output.engine} --run {output.run} --server-log {log.server}"
+                " 2> >(tee {log.main} >&2)"
 
 
 rule serve_validate:

@@ -6,7 +6,7 @@ import os
 import platform
 import shutil
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -49,6 +49,15 @@ def hardware(gpu: bool) -> dict[str, Any]:
     first = devices[0]
     first["gpu_memory_gib"] = round(float(first.pop("gpu_memory_mib")) / 1024, 2)
     return facts | first | {"gpus": len(devices)}
+
+
+def job(environment: Mapping[str, str] = os.environ) -> dict[str, str]:
+    """Return where SLURM put this job: its number, partition, node, CPUs and GPUs; empty without SLURM."""
+    if "SLURM_JOB_ID" not in environment:
+        return {}
+    names = ["SLURM_JOB_ID", "SLURM_ARRAY_JOB_ID", "SLURM_ARRAY_TASK_ID", "SLURM_RESTART_COUNT"]
+    names += ["SLURM_JOB_PARTITION", "SLURMD_NODENAME", "SLURM_CPUS_ON_NODE", "CUDA_VISIBLE_DEVICES"]
+    return {name.lower(): environment[name] for name in names if name in environment}
 
 
 def gpus() -> list[dict[str, Any]]:

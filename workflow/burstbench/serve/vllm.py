@@ -10,6 +10,7 @@ import functools
 import http.client
 import importlib
 import json
+import os
 import re
 import secrets
 import signal
@@ -31,7 +32,7 @@ from burstbench.cli import add_settings
 from burstbench.errors import UserError
 from burstbench.files import read_json, sha256, write_json
 from burstbench.prompts.pool import Pool
-from burstbench.serve import client, joined, journal, machine, tiny
+from burstbench.serve import client, joined, journal, machine, tiny, weights
 from burstbench.serve.gpus import GIB, Model
 from burstbench.serve.server import HOST, Server
 from burstbench.serve.template import Template
@@ -157,7 +158,7 @@ def serve(
     check_identity(settings, plan_record_path)
     vllm, model = settings["vllm"], Model.of(settings["model_row"], settings["model"])
     emulated, cpu = settings["engine"] == "vllm-emulated", vllm["device"] == "cpu"
-    python = Path(vllm["python"])
+    python = Path(os.environ.get("BURSTBENCH_VLLM_PYTHON") or vllm["python"])
     installed = machine.environment(python)
     hardware = machine.hardware(gpu=not (cpu or emulated))
     if not (cpu or emulated):
@@ -191,7 +192,9 @@ def serve(
         elif vllm["weights"] == "dummy":
             tiny.write(folder(server), model, tiny.random_ends(model))
         else:
-            source = model.hub if vllm["weights"] == "hub" else vllm["weights"]
+            cached = machine.hub_folder(python, model.hub) if vllm["weights"] == "hub" else None
+            found_weights = weights.find(settings["model"], model.hub, vllm["weights"], cached)
+            source, extras["weights"] = found_weights.model, found_weights.folder
         found = flags(settings, limits, source, server.port, recorded)
         extras["flags"] = [flag.replace(str(server.folder), "<folder>") for flag in found]
         return [str(python), "-m", "vllm.entrypoints.launchers.api_server.entry", *found]
@@ -259,9 +262,9 @@ def serve(
             return {"records": records}
         settle(server)
         counters = read_counters(server)
-        source_folder = folder(server) if folder(server).exists() else None
+        source_folder = folder(server) if folder(server).exists() else extras["weights"]
         if source_folder is None:
-            source_folder = machine.hub_folder(python, model.hub) if vllm["weights"] == "hub" else Path(vllm["weights"])
+            source_folder = machine.hub_folder(python, model.hub)
         model_files = machine.model_files(source_folder) if source_folder else {}
         server.stop()
         engine_facts = read_json(server.folder / journal.ENGINE)
@@ -281,6 +284,7 @@ def serve(
         "hardware": f"emulated {settings['gpu_row']['name']}" if emulated else hardware,
         "statement": statement(settings),
         "machine": hardware,
+        "job": machine.job(),
         "device": "emulated" if emulated else vllm["device"],
         "weights": "none" if emulated else vllm["weights"],
         "model_files": model_files,

@@ -1,0 +1,114 @@
+"""The cluster's file and the profiles that are filled from it."""
+
+import pytest
+import yaml
+from burstbench import cluster
+from burstbench.errors import UserError
+from snakemake.profiles import ProfileConfigFileParser
+
+
+@pytest.fixture
+def mine(tmp_path, monkeypatch):
+    """A function that names a cluster's file of one's own."""
+
+    def write(**facts):
+        path = tmp_path / "mine.yaml"
+        path.write_text(yaml.safe_dump(facts))
+        monkeypatch.setenv("BURSTBENCH_CLUSTER", str(path))
+        cluster.keeps_accounts.cache_clear()
+        return path
+
+    return write
+
+
+def profile(root, name):
+    with open(root / "profiles" / name / "config.yaml") as stream:
+        return ProfileConfigFileParser().parse(stream)
+
+
+def test_an_unknown_key_is_refused_with_key_and_file(mine):
+    path = mine(gpus={"a800": {"partiton": "x", "partition": "x", "cpus": 1, "mem_mb": 1, "runtime": 1}})
+    with pytest.raises(
+        UserError, match=r"gpus\.a800\.partiton \(in .*mine\.yaml\): unknown key; known here: constraint"
+    ):
+        cluster.load()
+    path.write_text("gpu_request: gpu\n")
+    with pytest.raises(UserError, match=r"gpu_request \(in .*mine\.yaml\): 'gpu' is not one of \['gpus', 'gres'\]"):
+        cluster.load()
+
+
+def test_what_is_left_out_keeps_the_repositorys_value(mine):
+    mine(gpus={"a800": {"partition": "long", "cpus": 4, "mem_mb": 1000, "runtime": 60}})
+    facts = cluster.load()
+    assert facts["gpus"]["a800"] == {
+        "partition": "long", "type": "a800", "constraint": None, "cpus": 4, "mem_mb": 1000, "runtime": 60,
+    }  # fmt: skip
+    assert facts["gpus"]["a6000"]["partition"] == "a6000"
+    assert facts["jobs"] == 8
+
+
+@pytest.mark.parametrize(
+    ("how", "expected"),
+    [
+        ("gpus", ["serve_vllm_a800:gpu=1", "serve_vllm_a800:gpu_model='a800'"]),
+        ("gres", ["serve_vllm_a800:gpu=0", "serve_vllm_a800:gres='gpu:a800:1'"]),
+    ],
+)
+def test_the_gpu_is_asked_for_by_gpus_or_gres(mine, root, how, expected):
+    mine(gpu_request=how)
+    assert profile(root, "slurm_a800")["set-resources"][:2] == expected
+
+
+def test_account_qos_constraint_partition_and_limits_reach_the_profile(mine, root):
+    row = {"partition": "long", "constraint": "a800&nvlink", "cpus": 4, "mem_mb": 1000, "runtime": 60}
+    mine(account="p_1", qos="high", gpus={"a800": row}, light={"partition": "small"}, jobs=3, growth=2.0, requeue=False)
+    found = profile(root, "slurm_a800")
+    assert found["set-resources"][2:] == [
+        "serve_vllm_a800:slurm_partition='long'",
+        "serve_vllm_a800:constraint='a800&nvlink'",
+        "serve_vllm_a800:cpus_per_task=4",
+        "serve_vllm_a800:mem_mb=int(1000 * 2.0 ** (attempt - 1))",
+        "serve_vllm_a800:runtime=int(60 * 2.0 ** (attempt - 1))",
+    ]
+    assert {"slurm_account='p_1'", "qos='high'", "slurm_partition='small'"} <= set(found["default-resources"])
+    assert found["jobs"] == "3"
+    assert (found.get("slurm-requeue"), found["slurm-no-requeue"]) == (None, "True")
+
+
+def test_the_profile_of_both_sends_each_gpu_to_its_own(root):
+    found = profile(root, "slurm_both")
+    for gpu in ("a800", "a6000"):
+        assert f"serve_vllm_{gpu}:slurm_partition='{gpu}'" in found["set-resources"]
+        assert f"serve_vllm_{gpu}:gpu_model='{gpu}'" in found["set-resources"]
+    assert found["config"] == ["gpus=[a800, a6000]"]
+
+
+def test_arrays_hold_no_job_back(mine, root):
+    mine(arrays=True)
+    found = profile(root, "slurm_both")
+    assert found["slurm-array-jobs"] == "serve_vllm_a800,serve_vllm_a6000"
+    assert int(found["jobs"]) >= 10_000
+
+
+def test_places_reach_the_jobs_and_no_rules_parameters(mine, root):
+    mine(
+        weights="/models",
+        scratch="/local/$USER",
+        vllm_python="/opt/vllm/bin/python",
+        environment="modules",
+        modules=["cuda/12"],
+    )
+    assert cluster.prefix() == (
+        'export BURSTBENCH_VLLM_PYTHON="/opt/vllm/bin/python"; export BURSTBENCH_WEIGHTS="/models"; '
+        'export BURSTBENCH_SCRATCH="/local/$USER"; module load cuda/12; '
+    )
+    assert "models" not in str(profile(root, "slurm_a800"))
+
+
+@pytest.mark.parametrize(
+    ("environment", "expected"), [("venv", None), ("modules", None), ("conda", ["conda"]), ("apptainer", ["apptainer"])]
+)
+def test_the_environment_is_one_key(mine, root, environment, expected):
+    mine(environment=environment)
+    assert profile(root, "slurm_a6000").get("software-deployment-method") == expected
+    assert ("python -m burstbench" in cluster.prefix()) == (expected is not None)

@@ -1,0 +1,201 @@
+"""What `profiles/cluster.yaml` says of a cluster, turned into the values of Snakemake's profiles.
+
+The profiles `slurm_*` are templates that ask a `Profile` for each value that differs between clusters, so that one file
+serves all of them. Snakemake evaluates resources given as text as Python, with `attempt` counting from 1.
+"""
+
+import functools
+import os
+import shlex
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+
+from burstbench.config import ROOT, explain, load_yaml, merge
+from burstbench.errors import UserError
+
+# Rules with a GPU are called serve_vllm_<gpu>, one a GPU: all tasks of a job array must ask for the same.
+SERVE = "serve_vllm_{gpu}"
+PACKAGE = ROOT / "workflow"
+LIGHT = "BURSTBENCH_LIGHT"
+DEPLOYMENT = {"venv": [], "conda": ["conda"], "apptainer": ["apptainer"], "modules": []}
+
+
+class ClusterError(UserError):
+    """A wrong key or value in the cluster's file."""
+
+
+def path() -> Path:
+    """The cluster's file: the repository's, or that which BURSTBENCH_CLUSTER names."""
+    return Path(os.environ.get("BURSTBENCH_CLUSTER") or ROOT / "profiles/cluster.yaml")
+
+
+def load(file: Path | None = None) -> dict[str, Any]:
+    """Read a cluster's file over the repository's own values.
+
+    Raises:
+        ClusterError: for each key at fault a line with key, file, what was found and what was expected.
+        ConfigError: it is missing or no YAML.
+    """
+    file = file or path()
+    known = ROOT / "profiles/cluster.yaml"
+    facts: dict[str, Any] = {}
+    for each in [known] if file.resolve() == known.resolve() else [known, file]:
+        found = load_yaml(each) or {}
+        validator = jsonschema.Draft202012Validator(load_yaml(ROOT / "profiles/schema.yaml"))
+        if problems := [text for error in validator.iter_errors(found) for text in explain(error, [each])]:
+            raise ClusterError("the cluster's file is wrong:\n  " + "\n  ".join(sorted(problems)))
+        merge(facts, found)
+    return facts
+
+
+@functools.cache
+def keeps_accounts() -> bool:
+    """Whether the cluster here answers `sacct`; False where there is no SLURM."""
+    if shutil.which("sacct") is None:
+        return False
+    done = subprocess.run(["sacct", "--noheader", "--allocations"], capture_output=True, text=True, timeout=60)
+    return done.returncode == 0 and "disabled" not in done.stderr
+
+
+class Profile:
+    """The values of one profile.
+
+    Args:
+        gpus: rows of config/gpus.yaml whose cells it runs.
+
+    Raises:
+        UserError: the cluster's file is wrong, or does not say where one of them runs.
+    """
+
+    def __init__(self, *gpus: str) -> None:
+        self.facts = load()
+        self.gpus = gpus
+        # A profile cannot say which rules are local; the Snakefile, read after it in the same process, can.
+        os.environ[LIGHT] = self.facts["light"]["where"]
+        for gpu in gpus:
+            if gpu not in self.facts["gpus"]:
+                raise ClusterError(f"{path()}: gpus: {gpu!r} is missing; found {', '.join(sorted(self.facts['gpus']))}")
+
+    @property
+    def config(self) -> list[str]:
+        """`--config`: the GPUs."""
+        return [f"gpus=[{', '.join(self.gpus)}]"]
+
+    @property
+    def jobs(self) -> int:
+        """`--jobs`. With arrays nothing is held back: the plugin sends an array when all its tasks may start."""
+        return 10_000 if self.facts["arrays"] else int(self.facts["jobs"])
+
+    @property
+    def retries(self) -> int:
+        """`--retries`."""
+        return int(self.facts["retries"])
+
+    @property
+    def latency(self) -> int:
+        """`--latency-wait`, s."""
+        return int(self.facts["latency_s"])
+
+    @property
+    def submissions(self) -> str:
+        """`--max-jobs-per-timespan`."""
+        return f"{self.facts['submit_per_minute']}/1m"
+
+    @property
+    def status(self) -> str | None:
+        """`--slurm-status-command`; None where this machine has no SLURM, for dry runs."""
+        if self.facts["status"] != "auto":
+            return str(self.facts["status"])
+        if shutil.which("squeue") is None:
+            return None
+        return "sacct" if keeps_accounts() else "squeue"
+
+    @property
+    def arrays(self) -> str | None:
+        """`--slurm-array-jobs`: the rules whose jobs go as arrays."""
+        return ",".join(SERVE.format(gpu=gpu) for gpu in self.gpus) if self.facts["arrays"] else None
+
+    @property
+    def efficiency_report(self) -> bool | None:
+        """`--slurm-efficiency-report`, which reads `sacct`."""
+        return True if self.facts["efficiency_report"] and self.status == "sacct" else None
+
+    @property
+    def requeue(self) -> bool | None:
+        """`--slurm-requeue`; the plugin's other option is set by `no_requeue`."""
+        return True if self.facts["requeue"] else None
+
+    @property
+    def no_requeue(self) -> bool | None:
+        """`--slurm-no-requeue`."""
+        return None if self.facts["requeue"] else True
+
+    @property
+    def deployment(self) -> list[str] | None:
+        """`--software-deployment-method`; None for the environment that runs Snakemake."""
+        return DEPLOYMENT[self.facts["environment"]] or None
+
+    @property
+    def default_resources(self) -> dict[str, Any]:
+        """`--default-resources`: of every job, unless its rule or the profile says otherwise."""
+        light = self.facts["light"]
+        return {
+            "mem_mb": self._growing(light["mem_mb"]),
+            "runtime": self._growing(light["runtime"]),
+            **self._named(slurm_account=self.facts["account"], qos=self.facts["qos"]),
+            **self._named(slurm_partition=light["partition"]),
+        }
+
+    @property
+    def set_resources(self) -> dict[str, dict[str, Any]]:
+        """`--set-resources`: of the jobs with a GPU."""
+        return {SERVE.format(gpu=gpu): self._serve(self.facts["gpus"][gpu]) for gpu in self.gpus}
+
+    def _serve(self, row: dict[str, Any]) -> dict[str, Any]:
+        kind = row.get("type")
+        if self.facts["gpu_request"] == "gpus":
+            gpu = {"gpu": 1} | self._named(gpu_model=kind)
+        else:
+            gpu = {"gpu": 0} | self._named(gres=f"gpu:{kind}:1" if kind else "gpu:1")
+        return {
+            **gpu,
+            **self._named(slurm_partition=row["partition"], constraint=row.get("constraint")),
+            # Not as threads, which Snakemake cuts to the cores of the machine that it runs on.
+            "cpus_per_task": row["cpus"],
+            "mem_mb": self._growing(row["mem_mb"]),
+            "runtime": self._growing(row["runtime"]),
+        }
+
+    def _growing(self, value: int) -> str:
+        return f"int({value} * {self.facts['growth']} ** (attempt - 1))"
+
+    @staticmethod
+    def _named(**values: str | None) -> dict[str, str]:
+        """Texts as Python literals; those that are null are left out."""
+        return {key: repr(value) for key, value in values.items() if value is not None}
+
+
+def prefix() -> str:
+    """Return the shell text before each job's command on a cluster: where the job finds its programs and weights.
+
+    None of it is a parameter of a rule: a measurement is not repeated because its files moved.
+    """
+    facts = load()
+    environment = facts["environment"]
+    places = {
+        "BURSTBENCH_VLLM_PYTHON": facts["vllm_python"],
+        "BURSTBENCH_WEIGHTS": None if facts["weights"] == "hub" else facts["weights"],
+        "BURSTBENCH_SCRATCH": facts["scratch"],
+    }
+    # In double quotes: $USER and the like are the job's.
+    text = "".join(f'export {name}="{value}"; ' for name, value in places.items() if value)
+    if environment == "modules" and facts["modules"]:
+        text += f"module load {' '.join(map(shlex.quote, facts['modules']))}; "
+    if DEPLOYMENT[environment]:
+        # Its Python has the locked packages, and takes our own from this clone.
+        text += f'export PYTHONPATH={shlex.quote(str(PACKAGE))}; burstbench() {{ python -m burstbench "$@"; }}; '
+    return text
