@@ -80,6 +80,6 @@ if os.environ.get(cluster.LIGHT) == "local":
         *(
             each.name
             for each in workflow.rules
-            if not each.name.startswith("serve_vllm_")
+            if not each.name.startswith(cluster.WITH_GPU)
         )
     )

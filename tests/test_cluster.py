@@ -63,7 +63,7 @@ def test_account_qos_constraint_partition_and_limits_reach_the_profile(mine, roo
     row = {"partition": "long", "constraint": "a800&nvlink", "cpus": 4, "mem_mb": 1000, "runtime": 60}
     mine(account="p_1", qos="high", gpus={"a800": row}, light={"partition": "small"}, jobs=3, growth=2.0, requeue=False)
     found = profile(root, "slurm_a800")
-    assert found["set-resources"][2:] == [
+    assert found["set-resources"][2:7] == [
         "serve_vllm_a800:slurm_partition='long'",
         "serve_vllm_a800:constraint='a800&nvlink'",
         "serve_vllm_a800:cpus_per_task=4",

@@ -35,7 +35,7 @@ def planned(*args):
 def test_a_bare_call_plans_the_default_study():
     jobs, _ = planned()
     assert jobs["plan_make"] == jobs["serve_simulate"] == 42
-    assert (jobs["figure"], jobs["table"]) == (17, 3)
+    assert (jobs["figure"], jobs["table"]) == (17 + 3, 3 + 4), "of the paper, and of the validation of the simulator"
 
 
 def test_the_workstation_profile_plans_the_same():
@@ -70,7 +70,10 @@ def test_every_study_plans_its_own_results(study):
 def test_a_probe_comes_before_the_plans_of_its_model_and_gpu(tmp_path):
     (tmp_path / "mine.yaml").write_text("plan: {probe: {target: [0.3, 0.4], seconds: 100, probes: 6}}\n")
     jobs, printed = planned("--configfile", str(tmp_path / "mine.yaml"))
-    assert jobs["serve_probe"] == 4, "one for each model on each GPU"
+    assert {name: count for name, count in jobs.items() if "probe" in name} == {
+        "serve_probe_a800": 2,
+        "serve_probe_a6000": 2,
+    }
     assert "Probe beta of llama-2-13b-chat_a800" in printed
 
 

@@ -17,8 +17,9 @@ import jsonschema
 from burstbench.config import ROOT, explain, load_yaml, merge
 from burstbench.errors import UserError
 
-# Rules with a GPU are called serve_vllm_<gpu>, one a GPU: all tasks of a job array must ask for the same.
-SERVE = "serve_vllm_{gpu}"
+# Rules with a GPU are one a GPU: all tasks of a job array must ask for the same.
+SERVE, PROBE = "serve_vllm_{gpu}", "serve_probe_{gpu}"
+WITH_GPU = ("serve_vllm_", "serve_probe_")
 PACKAGE = ROOT / "workflow"
 LIGHT = "BURSTBENCH_LIGHT"
 DEPLOYMENT = {"venv": [], "conda": ["conda"], "apptainer": ["apptainer"], "modules": []}
@@ -153,7 +154,9 @@ class Profile:
     @property
     def set_resources(self) -> dict[str, dict[str, Any]]:
         """`--set-resources`: of the jobs with a GPU."""
-        return {SERVE.format(gpu=gpu): self._serve(self.facts["gpus"][gpu]) for gpu in self.gpus}
+        return {
+            rule.format(gpu=gpu): self._serve(self.facts["gpus"][gpu]) for gpu in self.gpus for rule in (SERVE, PROBE)
+        }
 
     def _serve(self, row: dict[str, Any]) -> dict[str, Any]:
         kind = row.get("type")

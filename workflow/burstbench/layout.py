@@ -305,9 +305,13 @@ class Layout:
         """Return the cells of an experiment."""
         return cells(self.config, experiment)
 
+    def pairs_of(self, gpu: str) -> str:
+        """Return the pattern of ``<model>_<gpu>`` of one GPU."""
+        return f"({'|'.join(map(re.escape, self.config['models']))})_{re.escape(gpu)}"
+
     def cells_of(self, gpu: str) -> str:
         """Return the pattern of the names of one GPU's cells."""
-        return f"({'|'.join(map(re.escape, self.config['models']))})_{re.escape(gpu)}_s[0-9]+"
+        return f"{self.pairs_of(gpu)}_s[0-9]+"
 
     def cell_folders(self, experiment: str) -> list[tuple[str, str]]:
         """Return (plan folder, serve folder) of each cell of an experiment."""

@@ -8,36 +8,45 @@ MEASURED = config["engine"] == "vllm" and config["engines"]["vllm"]["device"] ==
 
 if "probe" in config["plan"]:
 
-    rule serve_probe:
-        input:
-            layout.simulator_files(),
-            pool=f"{root}/prompts/pool.arrow",
-            pool_index=f"{root}/prompts/pool_index.parquet",
-            replies=f"{root}/prompts/replies.parquet",
-            tokenizer=layout.templated,
-        output:
-            f"{root}/probe/{{pair}}.json",
-        log:
-            main=f"{root}/logs/probe/{{pair}}.log",
-            server=f"{root}/logs/probe/{{pair}}.server.log",
-        benchmark:
-            f"{root}/benchmarks/probe/{{pair}}.tsv"
-        conda:
-            "../../envs/runtime.yaml"
-        threads: 1 if config["engine"] == "simulator" else ALONE
-        resources:
-            gpu=1 if MEASURED else 0,
-            mem_mb=64000 if MEASURED else 4000,
-            runtime=360,
-        params:
-            settings=lookup("{pair}", within=layout.probe_settings()),
-            tokenizer=layout.template_options,
-            code=code("serve.probe"),
-        message:
-            "Probe beta of {wildcards.pair}"
-        shell:
-            "burstbench serve probe --settings {params.settings:q} --pool {input.pool} --pool-index {input.pool_index}"
-            " --replies {input.replies} {params.tokenizer} --server-log {log.server} --out {output} 2> {log.main}"
+    probe_settings = layout.probe_settings()
+
+    # A rule a GPU, so that a profile can send each to its own partition.
+    for gpu in config["gpus"]:
+
+        rule:
+            name:
+                f"serve_probe_{gpu}"
+            input:
+                layout.simulator_files(),
+                pool=f"{root}/prompts/pool.arrow",
+                pool_index=f"{root}/prompts/pool_index.parquet",
+                replies=f"{root}/prompts/replies.parquet",
+                tokenizer=layout.templated,
+            output:
+                f"{root}/probe/{{pair}}.json",
+            log:
+                main=f"{root}/logs/probe/{{pair}}.log",
+                server=f"{root}/logs/probe/{{pair}}.server.log",
+            benchmark:
+                f"{root}/benchmarks/probe/{{pair}}.tsv"
+            wildcard_constraints:
+                pair=layout.pairs_of(gpu),
+            conda:
+                "../../envs/runtime.yaml"
+            threads: 1 if config["engine"] == "simulator" else ALONE
+            resources:
+                gpu=1 if MEASURED else 0,
+                mem_mb=64000 if MEASURED else 4000,
+                runtime=360,
+            params:
+                settings=lookup("{pair}", within=probe_settings),
+                tokenizer=layout.template_options,
+                code=code("serve.probe"),
+            message:
+                "Probe beta of {wildcards.pair}"
+            shell:
+                "burstbench serve probe --settings {params.settings:q} --pool {input.pool} --pool-index {input.pool_index}"
+                " --replies {input.replies} {params.tokenizer} --server-log {log.server} --out {output} 2> {log.main}"
 
 
 if config["engine"] == "simulator":
@@ -113,7 +122,7 @@ else:
 
     settings_of_cells = layout.vllm_settings()
 
-    # A rule a GPU, so that a profile can send the cells of each to its own partition, as arrays too.
+    # A rule a GPU here, too; all tasks of a job array ask for the same.
     for gpu in config["gpus"]:
 
         rule:
