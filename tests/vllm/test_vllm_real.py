@@ -51,7 +51,7 @@ def test_the_times_of_a_request_follow_one_another(cell):
     times = np.array([ns(requests, name) for name in names])
     assert np.isfinite(times).all()
     # The client notes the time of sending after it has sent; on a busy machine the engine may be there before the note.
-    slack = np.array([0, 50e6, 0, 0])[:, None]
+    slack = np.array([0, 1e9, 0, 0])[:, None]
     assert (np.diff(times, axis=0) >= -slack).all()
 
 
@@ -180,7 +180,7 @@ def test_an_emulated_gpu_times_out_what_it_cannot_serve(tmp_path, kind):
     assert record["hardware"] == "emulated NVIDIA RTX A6000"
     late = np.array([outcome == "timeout" for outcome in requests.column("outcome").to_pylist()])
     assert set(requests.column("outcome").to_pylist()) == {"ok", "timeout"}
-    waited = (ns(requests, "done_ns") - ns(requests, "sent_ns"))[late] / 1e9
+    waited = (ns(requests, "done_ns") - ns(requests, "intended_ns"))[late] / 1e9
     # Those in the queue are ended between two steps. Server and client are late where others hold the cores: what is
     # allowed here for that is no measure of the timeout's precision.
     longest_step = ns(steps, "duration_ns").max() / 1e9 if kind == "queue" else 0
