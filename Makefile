@@ -37,6 +37,8 @@ docs: $(VENV)/.runtime
 lock:
 	uv pip compile -q envs/runtime.in --python-version 3.11 --generate-hashes --no-emit-index-url --no-emit-find-links --no-header -o envs/runtime.txt
 	uv pip compile -q envs/dev.in -c envs/runtime.txt --python-version 3.11 --generate-hashes --no-emit-index-url --no-emit-find-links --no-header -o envs/dev.txt
+	sed -i '/# Made by/,$$d' envs/runtime.yaml
+	{ echo '      # Made by `make lock` from runtime.txt'; sed -nE 's/^([A-Za-z0-9._-]+==[^ ;\\]+).*/      - \1/p' envs/runtime.txt; } >> envs/runtime.yaml
 
 ## clean: remove the environment; results and fetched data stay
 clean:

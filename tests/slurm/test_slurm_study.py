@@ -1,6 +1,11 @@
 """A small study on a real SLURM: cells in their GPU's partition, with a GPU each, by the profiles as they are."""
 
+import re
+import subprocess
+import sys
+
 import pytest
+import yaml
 
 CELLS = {gpu: f"llama-2-7b-chat_{gpu}_s1" for gpu in ("a800", "a6000")}
 
@@ -49,3 +54,45 @@ def test_a_changed_beta_sends_exactly_its_cells(clone, printed):
     for cell in CELLS.values():
         assert f"Serve vary_beta {cell} by vLLM" in again
         assert f"warmup {cell}" not in again
+
+
+def doctor(clone, *words):
+    """Run the doctor on the cluster; return exit status and what it printed."""
+    done = subprocess.run(
+        [sys.executable, "-m", "burstbench", "doctor", "--configfile", "study.yaml", *words],
+        cwd=clone.folder, env=clone.environment, capture_output=True, text=True, timeout=300,
+    )  # fmt: skip
+    return done.returncode, done.stdout + done.stderr
+
+
+def test_the_doctor_finds_a_cluster_well_and_a_job_sees_its_gpu(clone, printed):
+    status, said = doctor(clone)
+    assert status == 0, said
+    assert "FAIL" not in said
+    for gpu in ("a800", "a6000"):
+        assert re.search(
+            rf"^ok    probe job on {gpu}: node={gpu}-1 partition={gpu} gpus=[0-7] vllm=0\+standin$", said, re.M
+        ), said
+    assert re.search(r"^ok    job status: squeue$", said, re.M), "this cluster keeps no accounts"
+
+
+@pytest.mark.parametrize(
+    ("changed", "expected"),
+    [
+        ({"partition": "a8000"}, "no partition 'a8000'; found a6000, a800, cpu: set `gpus.a800.partition`"),
+        ({"type": "a100"}, "has no GPU of type 'a100', found gpu:a800:8; set `gpus.a800.type`"),
+        (
+            {"mem_mb": 9_000_000},
+            "has 16 CPUs and 9000000 MB, found 128 and 1000000; lower `gpus.a800.cpus` or `mem_mb`",
+        ),
+    ],
+)
+def test_the_doctor_says_what_to_set(clone, printed, changed, expected):
+    facts = yaml.safe_load((clone.folder / "profiles/cluster.yaml").read_text())
+    clone.facts(gpus={"a800": facts["gpus"]["a800"] | changed})
+    try:
+        status, said = doctor(clone, "--no-probe")
+    finally:
+        clone.facts()
+    assert status == 3
+    assert expected in said

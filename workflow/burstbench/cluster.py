@@ -21,7 +21,7 @@ from burstbench.errors import UserError
 SERVE, PROBE = "serve_vllm_{gpu}", "serve_probe_{gpu}"
 WITH_GPU = ("serve_vllm_", "serve_probe_")
 PACKAGE = ROOT / "workflow"
-LIGHT = "BURSTBENCH_LIGHT"
+LIGHT, IMAGE = "BURSTBENCH_LIGHT", "BURSTBENCH_IMAGE"
 DEPLOYMENT = {"venv": [], "conda": ["conda"], "apptainer": ["apptainer"], "modules": []}
 
 
@@ -77,6 +77,8 @@ class Profile:
         self.gpus = gpus
         # A profile cannot say which rules are local; the Snakefile, read after it in the same process, can.
         os.environ[LIGHT] = self.facts["light"]["where"]
+        if self.facts["environment"] == "apptainer":
+            os.environ[IMAGE] = self.facts["image"]
         for gpu in gpus:
             if gpu not in self.facts["gpus"]:
                 raise ClusterError(f"{path()}: gpus: {gpu!r} is missing; found {', '.join(sorted(self.facts['gpus']))}")
@@ -139,6 +141,11 @@ class Profile:
     def deployment(self) -> list[str] | None:
         """`--software-deployment-method`; None for the environment that runs Snakemake."""
         return DEPLOYMENT[self.facts["environment"]] or None
+
+    @property
+    def apptainer_args(self) -> str | None:
+        """`--apptainer-args`: the node's GPU and its driver are seen in the image."""
+        return "--nv" if self.facts["environment"] == "apptainer" else None
 
     @property
     def default_resources(self) -> dict[str, Any]:
