@@ -41,6 +41,14 @@ def test_every_request_is_joined_and_answered(cell):
     assert f"joined {N} of {N}" in cell.said
 
 
+def test_the_record_proves_what_was_delivered(cell):
+    found = cell.record["delivery"]
+    assert (found["planned"], found["sent"], found["prompts_of_planned_length"]) == (N, N, N)
+    server = found["at_the_scheduler"]
+    assert server["n"] == N
+    assert server["lag_s"]["p50"] > found["lag_s"]["p50"]  # it gets a request after the client has sent it
+
+
 def test_prompts_have_the_length_that_was_planned(cell):
     assert cell.requests().column("prompt_tokens").to_pylist() == cell.lengths.tolist()
 

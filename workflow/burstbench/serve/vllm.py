@@ -32,7 +32,7 @@ from burstbench.cli import add_settings
 from burstbench.errors import UserError
 from burstbench.files import read_json, sha256, write_json
 from burstbench.prompts.pool import Pool
-from burstbench.serve import client, joined, journal, machine, tiny, weights
+from burstbench.serve import client, delivery, joined, journal, machine, tiny, weights
 from burstbench.serve.gpus import GIB, Model
 from burstbench.serve.server import HOST, Server
 from burstbench.serve.template import Template
@@ -241,6 +241,7 @@ def serve(
         target = client.Target(server.url, settings["model"], server.api_key)
         options = client.Options(
             run_id=run_id,
+            lag_limit_s=LAG_LIMIT_S,
             temperature=vllm.get("temperature"),
             # The server times requests out; this only ends the wait for one that is dead.
             total_s=timeout["seconds"] + 60.0 if timeout["kind"] == "total" else 3600.0,
@@ -276,6 +277,7 @@ def serve(
     steps = joined.steps(step_rows, records.start_monotonic_ns, engine_facts["free_blocks"])
     lag_s = (records.sent_ns - records.intended_ns)[records.sent_ns >= 0] / 1e9
     lag = {f"p{q}": float(np.percentile(lag_s, q)) if lag_s.size else None for q in (50, 99, 100)}
+    arrived_ns = np.where(rows.added_ns < 0, -1, rows.added_ns - records.start_monotonic_ns)
     record: dict[str, Any] = {
         **{key: settings[key] for key in IDENTITY},
         "engine": settings["engine"],
@@ -314,6 +316,8 @@ def serve(
         "preemptions": int(step_rows["preempted"].sum()),
         "outcomes": join["outcomes"],
         "server_counters": counters,
+        "delivery": delivery.proof(records, options, sent_tokens)
+        | {"at_the_scheduler": delivery.timeliness(records.intended_ns, arrived_ns)},
         "client": {
             "lag_s": lag,
             "cpu_s": records.cpu_s,
