@@ -109,6 +109,19 @@ def test_a_port_that_is_taken_is_refused(tmp_path):
             server(tmp_path, port=port).__enter__()
 
 
+def test_two_jobs_never_choose_one_port(tmp_path, monkeypatch):
+    monkeypatch.setattr("burstbench.serve.server.PORTS", range(31000, 31002))
+    with server(tmp_path / "a") as one, server(tmp_path / "b") as two:
+        assert {one.port, two.port} == {31000, 31001}
+        with pytest.raises(ServerError, match=r"port 3100[01] of 127.0.0.1 is taken"):
+            server(tmp_path / "c").__enter__()
+    # Before the first of them listens, too: its guard is enough.
+    with socket.socket(socket.AF_UNIX) as guard:
+        guard.bind("\0burstbench-port-31000")
+        with pytest.raises(ServerError, match="taken by another job"):
+            server(tmp_path, port=31000).__enter__()
+
+
 def test_the_key_stands_in_no_list_of_processes_and_no_log(tmp_path):
     with server(tmp_path, "print('key', len(os.environ['VLLM_API_KEY']), os.environ['SEEN'], flush=True)") as up:
         commands = [path.read_bytes() for path in Path("/proc").glob("[0-9]*/cmdline") if path.exists()]

@@ -21,6 +21,9 @@ from burstbench.errors import UserError
 from burstbench.serve.supervise import KEEP
 
 HOST = "127.0.0.1"
+# Below the ports that Linux gives to connections and to whoever asks for any: while vLLM starts, for a minute on a busy
+# machine, nobody comes upon ours by chance.
+PORTS = range(16000, 32000)
 # vLLM answers SIGTERM within a few seconds, less with nothing in flight.
 GRACE_S = 20.0
 SUPERVISOR = Path(__file__).with_name("supervise.py")
@@ -192,24 +195,25 @@ def _reserve_port(fixed: int | None) -> tuple[int, socket.socket]:
     get a part of the requests of both.
 
     Raises:
-        ServerError: the fixed one is taken.
+        ServerError: the fixed one is taken, or none is free.
     """
-    while True:
+    reason = "no port was tried"
+    for port in [fixed] if fixed else (secrets.choice(PORTS) for _ in range(100)):
         with socket.socket() as probe:
             # As servers do: a port whose last connections are just closing is free.
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             try:
-                probe.bind((HOST, fixed or 0))
+                probe.bind((HOST, port))
             except OSError as error:
-                raise ServerError(f"port {fixed} of {HOST} is taken: {error.strerror}") from error
-            port = int(probe.getsockname()[1])
+                reason = f"port {port} of {HOST} is taken: {error.strerror}"
+                continue
         # A name in Linux's abstract space: it goes with the process that holds it.
         guard = socket.socket(socket.AF_UNIX)
         try:
             guard.bind(f"\0burstbench-port-{port}")
-        except OSError as error:
+        except OSError:
             guard.close()
-            if fixed:
-                raise ServerError(f"port {fixed} of {HOST} is taken by another job") from error
-        else:
-            return port, guard
+            reason = f"port {port} of {HOST} is taken by another job"
+            continue
+        return port, guard
+    raise ServerError(reason)
