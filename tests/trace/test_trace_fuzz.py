@@ -1,6 +1,6 @@
 """Mutated trace files: the reader takes them or names the first line that is wrong, and nothing else.
 
-As a script, for more of them: `python tests/trace/test_trace_fuzz.py 10000`.
+As a script, for more of them and with a seed: `python tests/trace/test_trace_fuzz.py 10000 1`.
 """
 
 import csv
@@ -8,14 +8,14 @@ import io
 import re
 import sys
 import tempfile
-from datetime import date
+from datetime import date, datetime
 from pathlib import Path
 
 import hypothesis.strategies as st
 import pytest
-from burstbench.trace.adapters import BURSTGPT_V1, BURSTGPT_V2
+from burstbench.trace.adapters import BURSTGPT_V1, BURSTGPT_V2, adapters_of
 from burstbench.trace.read import TraceError, read_traces
-from hypothesis import HealthCheck, example, given, settings
+from hypothesis import HealthCheck, example, given, seed, settings
 
 V1 = b"Timestamp,Model,Request tokens,Response tokens,Total tokens,Log Type\n" + b"".join(
     b"%d,%s,%d,%d,%d,%s\n" % (3 * i // 2, (b"ChatGPT", b"GPT-4")[i % 3 == 0], 7 * i, 5 * i % 11, 7 * i + 5 * i % 11,
@@ -26,6 +26,15 @@ V2 = b"Timestamp,Session ID,Elapsed time,Model,Request tokens,Response tokens,To
     b"%d,%s,%s,GPT-4,%d,2,%d,API log\n" % (i, b"s%d" % (i // 2) if i % 3 else b"", b"0.%d" % i, i, i + 2)
     for i in range(12)
 )
+# As the releases of 2023 (7 digits, CR LF) and of 2024 (an offset) write their times.
+AZURE_2023 = b"TIMESTAMP,ContextTokens,GeneratedTokens\r\n" + b"".join(
+    b"2023-11-16 18:%02d:46.680590%d,%d,%d\r\n" % (i, i % 10, 100 * i, i % 4) for i in range(12)
+)
+AZURE_2024 = b"TIMESTAMP,ContextTokens,GeneratedTokens\n" + b"".join(
+    b"2023-11-%02d 00:00:00.009930+00:00,%d,%d\n" % (i + 1, 100 * i, i % 4) for i in range(12)
+)
+START = date(2023, 11, 1)
+ADAPTERS = (BURSTGPT_V1, BURSTGPT_V2, *adapters_of({"adapter": "azure", "model": "code"}))
 RUBBISH = [b"\0", b"\xff\xfe", b"\xef\xbb\xbf", b"\r", b"\n", b"\r\n", b",", b'"', b"'", b"-", b"+", b".", b" ", b"\t",
            b"e9", b"nan", b"inf", b"1e400", b"9" * 25, b"0x", b"<html>", b"\xc3", "é".encode(), b";", b"#"]  # fmt: skip
 
@@ -33,7 +42,7 @@ RUBBISH = [b"\0", b"\xff\xfe", b"\xef\xbb\xbf", b"\r", b"\n", b"\r\n", b",", b'"
 @st.composite
 def mutated(draw) -> bytes:
     """A good file with one to four changes, of bytes, of lines or of fields."""
-    text = draw(st.sampled_from([V1, V2, V1.replace(b"\n", b"\r\n"), V1[:-1]]))
+    text = draw(st.sampled_from([V1, V2, V1.replace(b"\n", b"\r\n"), V1[:-1], AZURE_2023, AZURE_2024]))
     for _ in range(draw(st.integers(1, 4))):
         i, j = sorted((draw(st.integers(0, len(text))), draw(st.integers(0, len(text)))))
         lines = text.splitlines(keepends=True) or [b""]
@@ -63,7 +72,7 @@ def mutated(draw) -> bytes:
 
 def read(path: Path, text: bytes):
     path.write_bytes(text)
-    return read_traces([path], (BURSTGPT_V1, BURSTGPT_V2), date(2023, 11, 1), 61)
+    return read_traces([path], ADAPTERS, START, 61)
 
 
 def check(path: Path, text: bytes) -> bool:
@@ -90,24 +99,39 @@ def check_taken(table, text: bytes, lines: int) -> None:
     """Compare what was read with what Python's own CSV reader finds."""
     rows = list(csv.DictReader(io.StringIO(text.decode("utf-8-sig"), newline=""), quoting=csv.QUOTE_NONE))
     assert table.num_rows == len(rows) == lines - 1
+    if "TIMESTAMP" in rows[0]:
+        for row, time_s, request, response in zip(
+            rows, *(table[name].to_pylist() for name in ("time_s", "request_tokens", "response_tokens")), strict=True
+        ):
+            moment = datetime.fromisoformat(row["TIMESTAMP"]).replace(tzinfo=None)
+            assert (moment - datetime(START.year, START.month, START.day)).total_seconds() == pytest.approx(time_s)
+            assert [number(row[name]) for name in ("ContextTokens", "GeneratedTokens")] == [request, response]
+        return
     for row, time_s, request, response, failed in zip(
         rows, *(table[name].to_pylist() for name in ("time_s", "request_tokens", "response_tokens", "failed")),
         strict=True,
     ):  # fmt: skip
         assert float(row["Timestamp"]) == time_s
-        assert (int(row["Request tokens"], 0 if "x" in row["Request tokens"].lower() else 10)) == request
-        assert request + response == int(row["Total tokens"], 0 if "x" in row["Total tokens"].lower() else 10)
+        assert number(row["Request tokens"]) == request
+        assert request + response == number(row["Total tokens"])
         assert failed == (response == 0)
 
 
-def fuzz(path: Path, examples: int) -> tuple[int, int]:
+def number(text: str) -> int:
+    return int(text, 0 if "x" in text.lower() else 10)
+
+
+def fuzz(path: Path, examples: int, with_seed: int = 0) -> tuple[int, int]:
     """Check so many mutated files; return how many were taken and how many refused."""
     taken: list[bool] = []
 
+    @seed(with_seed)
     @settings(max_examples=examples, deadline=None, database=None, suppress_health_check=list(HealthCheck))
     @given(mutated())
     @example(V1)
     @example(V2)
+    @example(AZURE_2023)
+    @example(AZURE_2024)
     def run(text: bytes) -> None:
         taken.append(check(path, text))
 
@@ -121,7 +145,7 @@ def test_mutated_files(tmp_path):
     assert refused > 100
 
 
-@pytest.mark.parametrize("text", [V1, V2])
+@pytest.mark.parametrize("text", [V1, V2, AZURE_2023, AZURE_2024])
 def test_every_cut(tmp_path, text):
     for end in range(len(text)):
         check(tmp_path / "raw.csv", text[:end])
@@ -129,4 +153,4 @@ def test_every_cut(tmp_path, text):
 
 if __name__ == "__main__":
     with tempfile.TemporaryDirectory() as folder:
-        print("taken {}, refused {}".format(*fuzz(Path(folder, "raw.csv"), int(sys.argv[1]))))
+        print("taken {}, refused {}".format(*fuzz(Path(folder, "raw.csv"), *map(int, sys.argv[1:]))))
