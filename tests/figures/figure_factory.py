@@ -21,6 +21,7 @@ PUBLISHED = {
     "published_daily_requests": ROOT / "data/published/daily_requests.csv",
     "published_hourly_boxes": ROOT / "data/published/hourly_boxes.csv",
     "published_response_by_request": ROOT / "data/published/response_by_request_tokens.csv",
+    "published_reading_errors": ROOT / "data/published/reading_errors.csv",
 }
 FACTS = {
     "study": "trial",

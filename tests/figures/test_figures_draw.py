@@ -76,6 +76,19 @@ def test_there_are_seventeen_figures_and_one_more() -> None:
     assert [*(f"fig{number:02d}" for number in range(1, 18)), "figS01"] == NAMES
 
 
+@pytest.mark.parametrize(
+    ("figure", "text"),
+    [
+        ("fig02", "read to within 31 requests (ChatGPT), 31 requests (GPT-4)"),
+        ("fig03", "read to within 0.6 requests (ChatGPT), 0.6 requests (GPT-4)"),
+        ("fig11", "read to within 11,130 tokens (ChatGPT), 2,492 tokens (GPT-4)"),
+        ("fig08", "read to within 1 tokens (ChatGPT), 1 tokens (GPT-4)"),
+    ],
+)
+def test_captions_say_how_exactly_published_values_could_be_read(figure: str, text: str, drawn: dict) -> None:
+    assert text in json.loads(drawn[figure]["json"].read_text(encoding="utf-8"))["caption"]
+
+
 def test_every_published_number_is_drawn_but_lower_limits(drawn: dict, tables: dict) -> None:
     rows = pq.read_table(tables["trace_check"]).to_pylist()
     found = read_csv(drawn["figS01"]["csv"])

@@ -8,7 +8,7 @@ import io
 import re
 import sys
 import tempfile
-from datetime import date, datetime
+from datetime import UTC, date, datetime
 from pathlib import Path
 
 import hypothesis.strategies as st
@@ -103,8 +103,10 @@ def check_taken(table, text: bytes, lines: int) -> None:
         for row, time_s, request, response in zip(
             rows, *(table[name].to_pylist() for name in ("time_s", "request_tokens", "response_tokens")), strict=True
         ):
-            moment = datetime.fromisoformat(row["TIMESTAMP"]).replace(tzinfo=None)
-            assert (moment - datetime(START.year, START.month, START.day)).total_seconds() == pytest.approx(time_s)
+            moment = datetime.fromisoformat(row["TIMESTAMP"])
+            moment = moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment
+            begin = datetime(START.year, START.month, START.day, tzinfo=UTC)
+            assert (moment - begin).total_seconds() == pytest.approx(time_s)
             assert [number(row[name]) for name in ("ContextTokens", "GeneratedTokens")] == [request, response]
         return
     for row, time_s, request, response, failed in zip(

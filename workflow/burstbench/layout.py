@@ -26,6 +26,7 @@ PUBLISHED = {
     "published_daily_requests": "data/published/daily_requests.csv",
     "published_hourly_boxes": "data/published/hourly_boxes.csv",
     "published_response_by_request": "data/published/response_by_request_tokens.csv",
+    "published_reading_errors": "data/published/reading_errors.csv",
 }
 # How well the simulated engine does: tables of hand-started scripts (data/validation/README.md), and those in which the
 # study compares its own settings with measurements.
@@ -41,16 +42,21 @@ VALIDATED = ("validation_kernels", "validation_published")
 TRACE_TABLES = {"trace_check": "check", "trace_window": "window"}
 # What simulated runs are shown with beside their cells: Table III calibrated, claims under other assumptions, seeds.
 SIMULATION = ("calibration", "sensitivity", "vary_bands")
-_HOURLY = ("hourly_counts", "published_hourly_boxes")
+_HOURLY = ("hourly_counts", "published_hourly_boxes", "published_reading_errors")
 FIGURES: dict[str, tuple[str, ...]] = {
-    "fig01": ("daily_counts", "published_daily_requests"),
-    "fig02": ("daily_counts", "published_daily_requests"),
+    "fig01": ("daily_counts", "published_daily_requests", "published_reading_errors"),
+    "fig02": ("daily_counts", "published_daily_requests", "published_reading_errors"),
     "fig03": _HOURLY,
     "fig04": _HOURLY,
     "fig05": ("burst_ratios", "doublings"),
     "fig06": ("gamma_profile",),
     "fig07": ("length_counts", "responses_length_counts", "length_fits", "responses_length_fits"),
-    "fig08": ("response_by_request", "responses_response_by_request", "published_response_by_request"),
+    "fig08": (
+        "response_by_request",
+        "responses_response_by_request",
+        "published_response_by_request",
+        "published_reading_errors",
+    ),
     "fig09": ("response_bins", "responses_response_bins"),
     "fig10": _HOURLY,
     "fig11": _HOURLY,

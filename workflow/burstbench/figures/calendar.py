@@ -13,12 +13,14 @@ from burstbench.contracts import DAILY_COUNTS, MODELS
 from burstbench.figures import style as looks
 from burstbench.figures.inputs import (
     PUBLISHED_DAILY_REQUESTS,
+    PUBLISHED_READING_ERRORS,
     PUBLISHED_SERVICES,
     Artifact,
     Inputs,
     caption,
     distinct,
     number,
+    reading_error_text,
     where,
 )
 from burstbench.figures.style import Drawn, Style
@@ -34,7 +36,7 @@ def _artifact(number: int, service: str) -> Artifact:
         f"fig{number:02d}",
         f"Requests per day of the {'API' if service == 'api' else service} service",
         {"daily_counts": DAILY_COUNTS},
-        {"published_daily_requests": PUBLISHED_DAILY_REQUESTS},
+        {"published_daily_requests": PUBLISHED_DAILY_REQUESTS, "published_reading_errors": PUBLISHED_READING_ERRORS},
         ("trace",),
     )
 
@@ -128,7 +130,8 @@ def draw_calendar(inputs: Inputs, style: Style, service: str) -> Drawn:
         looks.note(figure, "Frame: published weeks. Second line of a cell: difference from the published number.")
         extra = (
             "Frame: the weeks the paper shows; the second line of their cells is the relative difference from the "
-            "published number (read off its picture), ≥ where only a lower limit could be read and it is kept."
+            "published number (read off its picture), ≥ where only a lower limit could be read and it is kept. "
+            + reading_error_text(inputs, "daily_requests", "requests", service, models)
         )
     totals = "; ".join(f"{model} {number(where(counts, model=model)['requests'].sum())} requests" for model in models)
     text = caption(

@@ -17,6 +17,7 @@ from burstbench.contracts import HOURLY_COUNTS, MODELS
 from burstbench.figures import style as looks
 from burstbench.figures.inputs import (
     PUBLISHED_HOURLY_BOXES,
+    PUBLISHED_READING_ERRORS,
     PUBLISHED_SERVICES,
     Artifact,
     Columns,
@@ -24,6 +25,7 @@ from burstbench.figures.inputs import (
     caption,
     distinct,
     number,
+    reading_error_text,
     where,
 )
 from burstbench.figures.style import Drawn, Style
@@ -154,7 +156,8 @@ def draw_hours(inputs: Inputs, style: Style, quantity: Quantity, service: str) -
     extra = (
         "Box: quartiles; line: median; whiskers: last workday within 1.5 interquartile ranges; dots: those beyond."
         + scale
-        + (" Black: medians and quartiles read off the published figure." if overlaid else "")
+        + (" Black: medians and quartiles read off the published figure. " if overlaid else "")
+        + (reading_error_text(inputs, "hourly_boxes", quantity.published, service, models) if overlaid else "")
     )
     total = "; ".join(f"{model} {number(where(counts, model=model)[quantity.column].sum())}" for model in models)
     unit = "requests" if quantity is REQUESTS else "tokens"
@@ -227,7 +230,7 @@ def _figure(place: int) -> tuple[Artifact, Callable[[Inputs, Style], Drawn]]:
         f"fig{place:02d}",
         f"{quantity.title} per hour of the day, {'API' if service == 'api' else service} service",
         {"hourly_counts": HOURLY_COUNTS},
-        {"published_hourly_boxes": PUBLISHED_HOURLY_BOXES},
+        {"published_hourly_boxes": PUBLISHED_HOURLY_BOXES, "published_reading_errors": PUBLISHED_READING_ERRORS},
         ("trace",),
     )
     return artifact, draw

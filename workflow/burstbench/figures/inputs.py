@@ -65,6 +65,20 @@ PUBLISHED_RESPONSE_BY_REQUEST = Contract(
     key=("service", "model", "request_tokens"),
 )
 
+PUBLISHED_READING_ERRORS = Contract(
+    "published_reading_errors",
+    "How far the true value may lie from one that was read off a published figure.",
+    (
+        label("table", "file of data/published"),
+        label("quantity", "what is counted"),
+        label("service", "Conversation or API", allowed=tuple(PUBLISHED_SERVICES.values())),
+        label("model", "model"),
+        label("unit", "unit of the error"),
+        real("reading_error", "as `unit`", "one pixel or one step of colour", 0),
+    ),
+    key=("table", "quantity", "service", "model"),
+)
+
 # What must be known of an artifact's origins: of the trace it shows, of the engine whose runs it shows.
 FACTS = {"trace": ("trace", "start", "days"), "engine": ("engine",)}
 # What an artifact is marked with when its numbers are not recorded or measured ones.
@@ -282,6 +296,20 @@ def caption(what: str, facts: Mapping[str, Any], origins: Sequence[str], filters
     if extra:
         parts.append(extra.strip())
     return " ".join(parts)
+
+
+def reading_error_text(inputs: Inputs, table: str, quantity: str, service: str, models: Sequence[str]) -> str:
+    """Return how exactly a figure's published values could be read: "read to within 0.6 requests (ChatGPT), ..."."""
+    if not inputs.has("published_reading_errors"):
+        return ""
+    rows = where(inputs.read("published_reading_errors"), table=table, quantity=quantity)
+    rows = where(rows, service=PUBLISHED_SERVICES[service])
+    texts = [
+        f"{value:,g} {unit} ({model})"
+        for model, unit, value in zip(rows["model"], rows["unit"], rows["reading_error"], strict=True)
+        if model in models
+    ]
+    return f"They could be read to within {', '.join(texts)}." if texts else ""
 
 
 def number(value: float) -> str:

@@ -11,6 +11,7 @@ from matplotlib.patches import Patch
 from burstbench.contracts import LENGTH_COUNTS, LENGTH_FITS, RESPONSE_BINS, RESPONSE_BY_REQUEST
 from burstbench.figures import style as looks
 from burstbench.figures.inputs import (
+    PUBLISHED_READING_ERRORS,
     PUBLISHED_RESPONSE_BY_REQUEST,
     PUBLISHED_SERVICES,
     Artifact,
@@ -21,6 +22,7 @@ from burstbench.figures.inputs import (
     distinct,
     in_order,
     number,
+    reading_error_text,
     replies_text,
     size,
     where,
@@ -44,7 +46,10 @@ FIG08 = Artifact(
     "fig08",
     "Response tokens against request tokens",
     {"response_by_request": RESPONSE_BY_REQUEST, "responses_response_by_request": RESPONSE_BY_REQUEST},
-    {"published_response_by_request": PUBLISHED_RESPONSE_BY_REQUEST},
+    {
+        "published_response_by_request": PUBLISHED_RESPONSE_BY_REQUEST,
+        "published_reading_errors": PUBLISHED_READING_ERRORS,
+    },
     ORIGINS,
 )
 FIG09 = Artifact(
@@ -296,9 +301,13 @@ def fig08(inputs: Inputs, style: Style) -> Drawn:
             Line2D([], [], linestyle="none", marker="_", markersize=4, color=ink, label="5, 95 %"),
         ]
     looks.legend(figure, handles)
-    extra = ("Marks: the published figure at every 100 request tokens. " if overlaid else "") + replies_text(
-        inputs.facts
-    )
+    extra = ""
+    if overlaid:
+        read = reading_error_text(
+            inputs, "response_by_request_tokens", "response", "conversation", ("ChatGPT", "GPT-4")
+        )
+        extra = f"Marks: the published figure at every 100 request tokens. {read} "
+    extra += replies_text(inputs.facts)
     text = caption(
         "Response tokens against request tokens, in bins of request tokens: median, mean and 5–95 % band",
         inputs.facts,

@@ -14,7 +14,9 @@ from burstbench.figures.inputs import Artifact, Columns, Inputs, caption, number
 from burstbench.figures.style import Drawn, Style
 
 BEYOND = 0.5  # errors that are larger are drawn at the edge
-ARTIFACT = Artifact("figS01", "The trace beside every published number", {"trace_check": TRACE_CHECK}, {}, ("trace",))
+ARTIFACT = Artifact(
+    "figS01", "The trace beside every published number of BurstGPT", {"trace_check": TRACE_CHECK}, {}, ("trace",)
+)
 
 
 @dataclass(frozen=True)
@@ -142,6 +144,9 @@ def _draw(axes, style: Style, panel: Panel, rows: Columns) -> None:  # type: ign
                         rasterized=True,
                         zorder=3 if is_strong else 2,
                     )
+    if not size(rows):
+        looks.nothing(axes, "nothing to compare")
+        return
     axes.set_xscale("log")
     axes.xaxis.set_minor_formatter(NullFormatter())
     axes.set_ylim(-BEYOND * 1.08, BEYOND * 1.08)

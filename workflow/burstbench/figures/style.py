@@ -221,9 +221,9 @@ def note(figure: Figure, text: str) -> None:
     figure.text(0.006, 1 - 0.05 / height, text, ha="left", va="top", fontsize=6.2, color="#333333", in_layout=False)
 
 
-def nothing(axes: Axes) -> None:
+def nothing(axes: Axes, text: str = "no such requests in this trace") -> None:
     """Say in an empty panel that the trace holds nothing to show in it."""
-    axes.text(0.5, 0.5, "no such requests in this trace", ha="center", va="center", transform=axes.transAxes)
+    axes.text(0.5, 0.5, text, ha="center", va="center", transform=axes.transAxes)
     axes.set_xticks([])
     axes.set_yticks([])
     axes.spines[:].set_visible(False)

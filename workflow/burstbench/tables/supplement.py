@@ -620,6 +620,11 @@ TABLES: dict[str, tuple[Artifact, Callable[[Inputs, Sequence[Path]], Made]]] = {
             _artifact("tableS12", "Sessions and speed", sessions=contracts.SESSIONS, speed_loads=contracts.SPEED_LOADS),
             sessions,
         ),
-        (_artifact("tableS13", "The trace beside published numbers", trace_check=contracts.TRACE_CHECK), published),
+        (
+            _artifact(
+                "tableS13", "The trace beside the published numbers of BurstGPT", trace_check=contracts.TRACE_CHECK
+            ),
+            published,
+        ),
     )
 }
