@@ -5,7 +5,7 @@ import re
 from collections import Counter
 
 import pytest
-from burstbench.layout import SIMULATION_FIGURES, VALIDATION_FIGURES
+from burstbench.layout import SIMULATION_FIGURES, SUPPLEMENT_FIGURES, VALIDATION_FIGURES
 
 from .conftest import change, jobs
 
@@ -19,14 +19,14 @@ PAPER = Counter(
 )
 PARAMETERS = Counter({"Write the parameters of the study": 1})
 FIGURES = Counter({f"Draw fig{number:02d}": 1 for number in range(1, 18)})
-BESIDE = Counter(f"Draw {name}" for name in (*VALIDATION_FIGURES, *SIMULATION_FIGURES))
+BESIDE = Counter(f"Draw {name}" for name in (*VALIDATION_FIGURES, *SIMULATION_FIGURES, *SUPPLEMENT_FIGURES))
 # What compares a row of gpus.yaml with measurements.
 VALIDATED = Counter(f"{verb} validation_{name}" for verb in ("Draw", "Make") for name in ("kernels", "published"))
 VALIDATED += Counter({"Compare the simulator's step times with measured ones": 1})
 SENSITIVITY = Counter(
     {"Test the claims under other assumptions of the simulator": 1, "Draw sensitivity": 1, "Make sensitivity": 1}
 )
-BANDS = Counter({"Simulate more seeds of the variations": 1})
+BANDS = Counter({"Repeat the variations with more seeds": 1})
 CALIBRATION = Counter({"Calibrate Table III on the simulated engine": 1, "Make calibration": 1})
 SCORECARD = Counter({"Test the paper's claims": 1})
 CELLS = [f"{model}_{gpu}" for model in ("llama-2-7b-chat", "llama-2-13b-chat") for gpu in ("a800", "a6000")]

@@ -82,7 +82,7 @@ rule metrics_sweep:
         settings=layout.band_settings(),
         code=code("metrics.sweep"),
     message:
-        "Simulate more seeds of the variations"
+        "Repeat the variations with more seeds"
     shell:
         "burstbench metrics sweep --settings {params.settings:q} --pool-index {input.pool_index}"
         " --replies {input.replies} --out {output} 2> {log}"
