@@ -11,12 +11,14 @@ import jinja2
 import pytest
 import yaml
 from burstbench.cli import main
+from burstbench.contracts import CELL_METRICS, SUMMARY, TIMELINE
 from burstbench.errors import UserError
 from burstbench.paper import document as documents
-from burstbench.paper import html
-from paper_inputs import FACTS, drawing, options, scorecard_rows, write_study
+from burstbench.paper import html, interactive
+from paper_inputs import FACTS, drawing, options, scorecard_rows, write_csv, write_study
 
 TEMPLATE = Path(__file__).parents[2] / "workflow" / "report" / "report.html.j2"
+SCRIPTS = [TEMPLATE.parent / "vendor" / "echarts.min.js", TEMPLATE.with_name("charts.js")]
 VOID = {"meta", "link", "img", "input", "br", "wbr", "hr"}
 
 
@@ -58,7 +60,7 @@ def study(tmp_path_factory):
 @pytest.fixture(scope="module")
 def source(study, tmp_path_factory):
     out = tmp_path_factory.mktemp("page") / "report.html"
-    main(["paper", "html", "--template", str(TEMPLATE), *options(study, out)])
+    main(["paper", "html", "--template", str(TEMPLATE), "--script", *map(str, SCRIPTS), *options(study, out)])
     return out.read_text(encoding="utf-8")
 
 
@@ -94,8 +96,9 @@ def test_it_asks_the_network_for_nothing(page, source):
     for style in re.findall(r"<style>(.*?)</style>", source, re.DOTALL):
         assert "url(" not in style
         assert "@import" not in style
-    script = source[source.rindex("<script>") :]
-    assert not re.search(r"fetch\(|XMLHttpRequest|import\(|WebSocket", script)
+    for script in (path.read_text(encoding="utf-8") for path in SCRIPTS):
+        assert script in source
+        assert not re.search(r"fetch\(|XMLHttpRequest|import\(|WebSocket|eval\(|new Function|</script", script)
 
 
 def test_every_link_within_the_page_leads_somewhere(page):
@@ -147,7 +150,7 @@ def test_what_is_not_real_is_marked(page, study, tmp_path):
 
 def test_the_same_study_gives_the_same_bytes(study, source, tmp_path):
     out = tmp_path / "again.html"
-    main(["paper", "html", "--template", str(TEMPLATE), *options(study, out)])
+    main(["paper", "html", "--template", str(TEMPLATE), "--script", *map(str, SCRIPTS), *options(study, out)])
     assert out.read_text(encoding="utf-8") == source
 
 
@@ -214,3 +217,70 @@ def test_captions_state_the_parameters(name, source):
         if name == "figure":
             assert "- ``results/default/characterise/failures.parquet``" in said
             assert "config/figures.yaml" not in said
+
+
+def test_the_graph_of_provenance_groups_jobs_and_sums_their_times():
+    def job(rule, outputs, inputs, seconds):
+        return {"rule": rule, "outputs": outputs, "inputs": inputs, "seconds": seconds}
+
+    cells = [f"results/x/plan/warmup/cell_s{seed}/plan.parquet" for seed in (1, 2)]
+    jobs = [
+        job("fetch_tokens", ["data/raw/tokens/file.json"], [], 2.0),
+        job("prompts_pool", ["results/x/prompts/pool.arrow"], ["data/raw/tokens/file.json"], 3.0),
+        *(job("plan_make", [path], ["results/x/prompts/pool.arrow"], 1.25) for path in cells),
+        job("figure", ["results/x/figures/fig01.csv"], ["config/figures.yaml", cells[1]], 0.5),
+    ]
+    files = {path: {"sha256": path.upper()} for one in jobs for path in one["outputs"] + one["inputs"]}
+    graph = interactive.graph(jobs, files, ("report.html",))
+    nodes = {node["id"]: node for node in graph["nodes"]}
+    assert list(nodes) == ["sources-tokens", "prompts-pool", "plan-warmup", "figures-fig01", "paper-report-html"]
+    plan = nodes["plan-warmup"]
+    assert (plan["jobs"], plan["seconds"], plan["needs"]) == (2, 2.5, ["prompts-pool"])
+    assert [file["path"] for file in plan["files"]] == cells
+    assert nodes["figures-fig01"]["inputs"][0] == {"path": "config/figures.yaml", "sha256": "CONFIG/FIGURES.YAML"}
+    assert (nodes["paper-report-html"]["needs"], nodes["paper-report-html"]["seconds"]) == (["figures-fig01"], None)
+    assert {(edge["from"], edge["to"]) for edge in graph["edges"]} == {
+        ("sources-tokens", "prompts-pool"),
+        ("prompts-pool", "plan-warmup"),
+        ("plan-warmup", "figures-fig01"),
+        ("figures-fig01", "paper-report-html"),
+    }
+    assert max(node["x"] for node in nodes.values()) <= graph["width"] - graph["node_width"]
+
+
+def test_runs_carry_the_numbers_of_their_tables(tmp_path):
+    key = {"experiment": "warmup", "model": "m", "gpu": "g"}
+    timeline = [
+        key | {"seed": 1, "time_s": time, "width_s": 10.0, "phase": phase, "alpha": 1.0, "beta": 1.0, "arrivals": 4}
+        | {"completed": 3, "failed": 1, "failure_rate": 0.25, "latency_s": None, "token_latency_s": None}
+        | {"throughput_tokens_per_s": 123.456, "kv_usage": 0.31, "running": 2.0, "waiting": 0.0}
+        for time, phase in ((0.0, "warmup"), (10.0, "variation"))
+    ]  # fmt: skip
+    step = key | {"phase": "variation", "step": 0, "alpha": 0.5, "beta": 1.0, "theta": 1.1, "unit": "s"}
+    cells = [step | {"seed": 1, "metric": "latency_mean", "value": 2.5, "n": 3}]
+    summary = [step | {"metric": "latency_mean", "mean": 2.0, "low": 1.5, "high": 2.5, "seeds": 2}]
+    tables = {}
+    for name, contract, rows in (
+        ("timeline", TIMELINE, timeline),
+        ("cells", CELL_METRICS, cells),
+        ("summary", SUMMARY, summary),
+    ):
+        tables[f"warmup_{name}"] = tmp_path / f"{name}.parquet"
+        contract.write({column: [row[column] for row in rows] for column in rows[0]}, tables[f"warmup_{name}"])
+    runs = interactive.runs(tables)
+    (cell,) = runs["cells"]
+    assert (cell["time"], cell["phases"]) == ([5, 15], [["warmup", 0], ["variation", 10]])
+    assert (cell["kv_usage"], cell["latency_s"], cell["failed"]) == ([31, 31], [None, None], [1, 1])
+    assert cell["throughput_tokens_per_s"] == [123.5, 123.5]
+    assert runs["metrics"] == [["latency_mean", "s"]]
+    (shown,) = cell["steps"]
+    assert (shown["label"], shown["values"]) == ("variation, step 1", [[2.5, 1.5, 2.5]])
+
+
+def test_a_figure_without_views_of_its_own_gets_them_from_its_columns(tmp_path):
+    path = tmp_path / "more.csv"
+    write_csv(path, [["gpu", "load", "error", "note"], ["a800", "1", "0.5", ""], ["a6000", "2", "-0.5", ""]])
+    views = interactive.views({"validation_x": path, "fig15": path})
+    (view,) = views.pop("validation_x")
+    assert views == {}
+    assert (view["x"], view["y"], [choice["column"] for choice in view["choose"]]) == ("load", "error", ["gpu"])

@@ -182,13 +182,15 @@ def test_the_files_agree_and_are_repeatable(root, tmp_path, tables):
     assert found["evidence"] == "characterise/failures.parquet"
     assert found["measured"] == "ChatGPT conversation 6 % [5.2, 7]"
     (only,) = found["numbers"]
+    assert found["tolerance"] == "the 95 % Wilson interval lies above 5 %"
+    assert found["holds"] is True
     assert (only.pop("label"), only.pop("unit")) == ("ChatGPT conversation", "%")
     assert only == pytest.approx({"value": 6, "low": 5.2, "high": 7})
     page = first[1].decode()
     assert len(re.findall(r"^## \d+\. ", page, re.MULTILINE)) == 19
     assert "twin" not in page.partition("## 1.")[0]
     overview, claims = page.partition("## 1.")[::2]
-    for text, columns in ((overview, 5), (claims, 7)):
+    for text, columns in ((overview, 5), (claims, 9)):
         for line in text.splitlines():
             if line.startswith("| "):
                 assert len(re.split(r"(?<!\\)\|", line)) == columns + 2, line

@@ -1133,7 +1133,8 @@ SCORECARD = Contract(
         label("statement", "what is claimed"),
         label("measured", "what was found, with unit and interval"),
         label("published", "the paper's value, or ''"),
-        label("test", "how it was tested, with its tolerance"),
+        label("test", "how it was tested"),
+        label("tolerance", "what is allowed, and why"),
         label(
             "verdict", "the outcome", allowed=("reproduced", "not reproduced", "not testable here", "by construction")
         ),

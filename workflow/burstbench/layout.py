@@ -228,12 +228,7 @@ class Layout:
     def products(self) -> list[str]:
         """Return what the study is made for; its record and its crate, which are about these, stand beside them."""
         pages = [f"{self.root}/{name}" for name in ("paper.pdf", "report.html", "scorecard.md")]
-        beside = [
-            file
-            for kind in ("figures", "tables")
-            for file in (*self.validation(kind), *self.simulation(kind), *self.supplement(kind))
-        ]
-        return [*pages, *self.tables_made(), *beside]
+        return [*pages, *self.tables_made(), *self.beside("figures"), *self.beside("tables")]
 
     def figure_tables(self, figure: str) -> dict[str, str]:
         """Return the tables that a figure is made from."""
@@ -479,6 +474,17 @@ class Layout:
         text = options("--table", self.tables(_TABLES[table]))
         return f"{text} --run {' '.join(self.runs())}" if table == "table2" else text
 
+    def tables_of_runs(self) -> dict[str, str]:
+        """Return the tables of the metrics room from which the page shows single runs, by name."""
+        kinds = ("timeline", "cells", "summary")
+        names = [f"{experiment}_{kind}" for experiment in self.config["experiments"] for kind in kinds]
+        return {name: self.path(name) for name in names}
+
+    def more_options(self) -> str:
+        """Return the options that name the exhibits beside the paper's own."""
+        named = {kind: dict.fromkeys(Path(file).stem for file in self.beside(kind)) for kind in ("figures", "tables")}
+        return f"--more-figures {' '.join(named['figures'])} --more-tables {' '.join(named['tables'])}"
+
     def artifacts(self, kind: str) -> list[str]:
         """Return every file of the paper's figures, or of its tables."""
         return self._files(kind, self.figures() if kind == "figures" else list(TABLES))
@@ -496,6 +502,14 @@ class Layout:
     def supplement(self, kind: str) -> list[str]:
         """Return every file of the figures, or of the tables, of the supplement."""
         return self._files(kind, list({"figures": SUPPLEMENT_FIGURES, "tables": SUPPLEMENT_TABLES}[kind]))
+
+    def exhibits(self, kind: str) -> list[str]:
+        """Return every file of all figures, or of all tables, that the paper and the page show."""
+        return self.artifacts(kind) + self.beside(kind)
+
+    def beside(self, kind: str) -> list[str]:
+        """Return every file of the figures, or of the tables, beside the paper's own."""
+        return self.validation(kind) + self.simulation(kind) + self.supplement(kind)
 
     def _files(self, kind: str, names: list[str]) -> list[str]:
         suffixes = {"figures": ("svg", "png", "csv", "json"), "tables": ("md", "tex", "csv", "json")}[kind]

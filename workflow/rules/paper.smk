@@ -54,9 +54,10 @@ rule scorecard:
 
 rule paper_pdf:
     input:
-        figures=layout.artifacts("figures"),
-        tables=layout.artifacts("tables"),
+        figures=layout.exhibits("figures"),
+        tables=layout.exhibits("tables"),
         scorecard=f"{root}/scorecard.csv",
+        findings=f"{root}/scorecard.json",
         check=f"{root}/trace/check.csv",
         parameters=f"{root}/parameters.json",
         template="workflow/report/paper.typ",
@@ -79,23 +80,27 @@ rule paper_pdf:
         facts=layout.facts(),
         figures=lambda wildcards, input: Path(input.figures[0]).parent,
         tables=lambda wildcards, input: Path(input.tables[0]).parent,
+        more=layout.more_options(),
         code=code("paper.pdf"),
     message:
         "Typeset the paper"
     shell:
         "burstbench paper pdf --template {input.template} --figures {params.figures}"
-        " --tables {params.tables} --scorecard {input.scorecard} --check {input.check}"
-        " --parameters {input.parameters} --facts {params.facts:q} --out {output} 2> {log}"
+        " --tables {params.tables} --scorecard {input.scorecard} --findings {input.findings} --check {input.check}"
+        " --parameters {input.parameters} --facts {params.facts:q} {params.more} --out {output} 2> {log}"
 
 
 rule paper_html:
     input:
-        figures=layout.artifacts("figures"),
-        tables=layout.artifacts("tables"),
+        figures=layout.exhibits("figures"),
+        tables=layout.exhibits("tables"),
         scorecard=f"{root}/scorecard.csv",
+        findings=f"{root}/scorecard.json",
         check=f"{root}/trace/check.csv",
         parameters=f"{root}/parameters.json",
+        tables_of_runs=list(layout.tables_of_runs().values()),
         template="workflow/report/report.html.j2",
+        scripts=["workflow/report/vendor/echarts.min.js", "workflow/report/charts.js"],
     output:
         f"{root}/report.html",
     log:
@@ -111,13 +116,16 @@ rule paper_html:
         facts=layout.facts(),
         figures=lambda wildcards, input: Path(input.figures[0]).parent,
         tables=lambda wildcards, input: Path(input.tables[0]).parent,
+        runs=options("--table", layout.tables_of_runs()),
+        more=layout.more_options(),
         code=code("paper.html"),
     message:
         "Make the web page"
     shell:
-        "burstbench paper html --template {input.template} --figures {params.figures}"
-        " --tables {params.tables} --scorecard {input.scorecard} --check {input.check}"
-        " --parameters {input.parameters} --facts {params.facts:q} --out {output} 2> {log}"
+        "burstbench paper html --template {input.template} --script {input.scripts} --figures {params.figures}"
+        " --tables {params.tables} --scorecard {input.scorecard} --findings {input.findings} --check {input.check}"
+        " --parameters {input.parameters} --facts {params.facts:q} --metadata .snakemake/metadata {params.runs} {params.more}"
+        " --out {output} 2> {log}"
 
 
 rule paper_provenance:

@@ -20,6 +20,7 @@ from burstbench.cli import settings
 from burstbench.contracts import ENGINES, SCORECARD, TRACE_CHECK, TRACES
 from burstbench.errors import UserError
 from burstbench.files import read_json, sha256
+from burstbench.paper import prose
 
 FIGURES = tuple(f"fig{number:02}" for number in range(1, 18))
 TABLES = ("table1", "table2", "table3")
@@ -61,7 +62,7 @@ class Exhibit:
 
     Attributes:
         id: "fig01" or "table1".
-        number: as in the paper: "1" to "17", "I" to "III".
+        number: as in the paper: "1" to "17", "I" to "III"; "S1" or "V1" and so on beside them.
         title: a few words.
         caption: full sentences.
         badge: what is simulated or twin in it, or "".
@@ -84,6 +85,11 @@ class Exhibit:
     height_pt: float = 0.0
     rows: tuple[tuple[str, ...], ...] = ()
 
+    @property
+    def anchor(self) -> str:
+        """Its name among figures and tables together: a figure and a table may share an id."""
+        return f"table_{self.id}" if self.rows and not self.id.startswith("table") else self.id
+
 
 @dataclass(frozen=True)
 class Document:
@@ -94,6 +100,7 @@ class Document:
         marks: (label, explanation) of what is not real in this study; empty when all is.
         figures, tables: in the paper's order.
         scorecard: rows of contract `scorecard`.
+        findings: the same parts with their numbers (scorecard.json), for the text; empty when there are none.
         check: rows of contract `trace_check`, empty when there is none.
         parameters: the whole resolved configuration.
         runs: the run records, sorted by experiment, model, GPU and seed.
@@ -105,6 +112,7 @@ class Document:
     figures: tuple[Exhibit, ...]
     tables: tuple[Exhibit, ...]
     scorecard: list[dict[str, Any]]
+    findings: list[dict[str, Any]]
     check: list[dict[str, Any]]
     parameters: dict[str, Any]
     runs: list[dict[str, Any]]
@@ -116,15 +124,31 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--figures", type=Path, required=True, metavar="DIR", help="folder of fig01 ... fig17")
     parser.add_argument("--tables", type=Path, required=True, metavar="DIR", help="folder of table1 ... table3")
     parser.add_argument("--scorecard", type=Path, required=True, metavar="CSV", help="verdicts on the paper's claims")
+    parser.add_argument("--findings", type=Path, metavar="JSON", help="the verdicts with their numbers, for the text")
     parser.add_argument("--check", type=Path, metavar="CSV", help="trace beside published numbers, where it was made")
     parser.add_argument("--parameters", type=Path, required=True, metavar="JSON", help="the resolved configuration")
     parser.add_argument("--run", type=Path, nargs="+", action="extend", default=[], metavar="JSON", help="run records")
+    for kind in ("figures", "tables"):
+        parser.add_argument(
+            f"--more-{kind}", nargs="+", default=[], metavar="ID", help=f"{kind} beside the paper's own, in their order"
+        )
     parser.add_argument("--facts", type=settings, required=True, help="what was run: a JSON object, or a file with one")
 
 
 def from_options(args: argparse.Namespace) -> Document:
     """Collect the document from the options of `add_options`."""
-    return collect(args.figures, args.tables, args.scorecard, args.parameters, args.facts, args.check, args.run)
+    return collect(
+        args.figures,
+        args.tables,
+        args.scorecard,
+        args.parameters,
+        args.facts,
+        args.check,
+        args.run,
+        args.more_figures,
+        args.more_tables,
+        args.findings,
+    )
 
 
 def collect(
@@ -135,6 +159,9 @@ def collect(
     facts: Mapping[str, Any],
     check: Path | None = None,
     runs: Sequence[Path] = (),
+    more_figures: Sequence[str] = (),
+    more_tables: Sequence[str] = (),
+    findings: Path | None = None,
 ) -> Document:
     """Read everything that the paper shows.
 
@@ -146,12 +173,17 @@ def collect(
         facts: what was run; keys `FACTS`. The grid of cells, keys `GRID`, is taken from the parameters.
         check: CSV of contract `trace_check`.
         runs: run records of the benchmark cells.
+        more_figures: ids of figures beside the paper's own: "figS01" is numbered S1, others V1, V2 ... in this order.
+        more_tables: likewise of tables.
+        findings: scorecard.json, from which the text takes its numbers.
 
     Raises:
         UserError: a figure, table, claim, key or file is missing or not what it should be.
     """
     sources = [Artifact("scorecard", str(scorecard), _digest(scorecard))]
     rows = SCORECARD.read(scorecard).to_pylist()
+    if findings is not None:
+        sources.append(Artifact("findings", str(findings), _digest(findings)))
     if missing := sorted(set(CLAIMS) - {row["claim"] for row in rows}):
         raise UserError(f"{scorecard}: no row for claim {', '.join(map(str, missing))}; expected claims 1 to 19")
     checked: list[dict[str, Any]] = []
@@ -167,9 +199,16 @@ def collect(
     return Document(
         facts=facts,
         marks=marks(facts),
-        figures=tuple(_figure(figures, name) for name in FIGURES),
-        tables=tuple(_table(tables, name) for name in TABLES),
+        figures=tuple(
+            [_figure(figures, name, str(int(name[3:]))) for name in FIGURES]
+            + [_figure(figures, name, number) for name, number in _numbered(more_figures)]
+        ),
+        tables=tuple(
+            [_table(tables, name, ROMAN[int(name[5:])]) for name in TABLES]
+            + [_table(tables, name, number) for name, number in _numbered(more_tables)]
+        ),
         scorecard=rows,
+        findings=_object(findings).get("parts", []) if findings else [],
         check=checked,
         parameters=configuration,
         runs=_runs(runs),
@@ -304,14 +343,17 @@ def run_records(document: Document) -> list[Artifact]:
 def as_data(document: Document) -> dict[str, Any]:
     """Return the document as plain values, for the templates: what both artifacts print.
 
-    Keys: `facts`, `marks`, `figures` and `tables` (by id), `claims`, `verdicts` (of parts), `outcomes` (of claims),
-    `check` (summary), `checked` (its rows), `parameters` (nested), `parameter_lines`, `runs`, `sources` and `inputs`
+    Keys: `facts`, `marks`, `figures` and `tables` (by id), `claims`, `prose` (paragraphs by section), `verdicts` (of
+    parts), `outcomes` (of claims), `check` (summary), `checked` (its rows), `parameters` (nested), `parameter_lines`,
+    `runs`, `sources` and `inputs`
     (every input once: path, sha256 and what it is used in).
     """
     grouped = claims(document.scorecard)
+    tables = {exhibit.id: exhibit.rows for exhibit in document.tables}
+    sections = {str(row["claim"]): row["section"] for row in document.findings}
     used: dict[tuple[str, str], dict[str, list[str]]] = {}
     for exhibit in (*document.figures, *document.tables):
-        kind = "Fig." if exhibit.id.startswith("fig") else "Table"
+        kind = "Table" if exhibit.rows else "Fig."
         for source in exhibit.inputs:
             numbers = used.setdefault((source.path, source.sha256), {}).setdefault(kind, [])
             if exhibit.number not in numbers:
@@ -323,7 +365,8 @@ def as_data(document: Document) -> dict[str, Any]:
         "marks": [{"label": label, "text": text} for label, text in document.marks],
         "figures": {exhibit.id: _exhibit_data(exhibit, document.facts) for exhibit in document.figures},
         "tables": {exhibit.id: _exhibit_data(exhibit, document.facts) for exhibit in document.tables},
-        "claims": grouped,
+        "claims": [claim | {"section": sections.get(str(claim["claim"]), "")} for claim in grouped],
+        "prose": prose.sections(document.findings, document.facts["trace"] == "twin", tables),
         "verdicts": count_verdicts([row["verdict"] for row in document.scorecard]),
         "outcomes": count_verdicts([claim["outcome"] for claim in grouped]),
         "check": summarise_check(document.check),
@@ -347,6 +390,7 @@ def _exhibit_data(exhibit: Exhibit, known: Mapping[str, Any]) -> dict[str, Any]:
     own = {key: value for key, value in exhibit.facts.items() if key not in known}
     return {
         "id": exhibit.id,
+        "anchor": exhibit.anchor,
         "number": exhibit.number,
         "title": exhibit.title,
         "caption": exhibit.caption,
@@ -360,19 +404,29 @@ def _exhibit_data(exhibit: Exhibit, known: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _figure(folder: Path, name: str) -> Exhibit:
+def _numbered(names: Sequence[str]) -> list[tuple[str, str]]:
+    """Return each id with its number: that of the supplement stands in the id, validation is counted."""
+    own = re.compile(r"(?:fig|table)S(\d+)")
+    counted = [name for name in names if not own.fullmatch(name)]
+    return [
+        (name, f"S{int(found[1])}" if (found := own.fullmatch(name)) else f"V{counted.index(name) + 1}")
+        for name in names
+    ]
+
+
+def _figure(folder: Path, name: str, number: str) -> Exhibit:
     record, files = _record(folder, name, ("svg", "csv"), ("pdf", "png"))
     width, height = _svg_size(files["svg"])
-    return _exhibit(record, name, str(int(name[3:])), files, width_pt=width, height_pt=height)
+    return _exhibit(record, name, number, files, width_pt=width, height_pt=height)
 
 
-def _table(folder: Path, name: str) -> Exhibit:
+def _table(folder: Path, name: str, number: str) -> Exhibit:
     record, files = _record(folder, name, ("csv",), ("md", "tex"))
     with open(files["csv"], encoding="utf-8", newline="") as stream:
         rows = tuple(tuple(row) for row in csv.reader(stream))
     if len(rows) < 2 or len({len(row) for row in rows}) != 1:
         raise UserError(f"{files['csv']}: found {len(rows)} lines, expected a header and rows of equal length")
-    return _exhibit(record, name, ROMAN[int(name[5:])], files, rows=rows)
+    return _exhibit(record, name, number, files, rows=rows)
 
 
 def _record(

@@ -35,6 +35,7 @@ PACKAGES = (
     "diptest",
     "snakemake",
 )
+RECORDED = ("rule", "inputs", "outputs", "command", "code")  # of a job; not how long it took
 SNAKEMAKE_RECORDS = 6  # the version of Snakemake's records that `_jobs` reads
 
 
@@ -73,6 +74,33 @@ def record(products: Iterable[Path], metadata: Path, facts: Mapping[str, Any]) -
         UserError: a file is missing, or Snakemake's records are.
     """
     facts = documents.check_facts(facts)
+    paths, jobs = trace_back(products, metadata, facts["study"])
+    return {
+        "study": facts["study"],
+        "facts": facts,
+        "marks": {label: text for label, text in documents.marks(facts)},
+        "software": software(),
+        "files": describe(paths),
+        "jobs": [{key: job[key] for key in RECORDED} for job in jobs],
+    }
+
+
+def software() -> dict[str, str]:
+    """Return the versions of what can change a number or a picture."""
+    found = {"burstbench": __version__, "python": platform.python_version()}
+    return found | {name: importlib.metadata.version(name) for name in PACKAGES}
+
+
+def trace_back(products: Iterable[Path], metadata: Path, study: str) -> tuple[list[str], list[dict[str, Any]]]:
+    """Follow the products of a study back to the files that no job made.
+
+    Returns:
+        All paths, sorted; and the jobs, ordered by their first output: keys `RECORDED`, and `seconds` (None where it is
+        not known).
+
+    Raises:
+        UserError: Snakemake's records lack a file of the study.
+    """
     made = _jobs(metadata)
     jobs: dict[str, dict[str, Any]] = {}
     paths: set[str] = set()
@@ -86,20 +114,9 @@ def record(products: Iterable[Path], metadata: Path, facts: Mapping[str, Any]) -
             job = made[path]
             jobs[job["outputs"][0]] = job
             waiting += job["inputs"] + job["outputs"]
-        elif path.startswith(f"results/{facts['study']}/"):
+        elif path.startswith(f"results/{study}/"):
             raise UserError(f"{metadata}: found no record of the job that made {path}; snakemake --touch writes them")
-    return {
-        "study": facts["study"],
-        "facts": facts,
-        "marks": {label: text for label, text in documents.marks(facts)},
-        "software": {
-            "burstbench": __version__,
-            "python": platform.python_version(),
-            **{name: importlib.metadata.version(name) for name in PACKAGES},
-        },
-        "files": describe(sorted(paths)),
-        "jobs": [jobs[first] for first in sorted(jobs)],
-    }
+    return sorted(paths), [jobs[first] for first in sorted(jobs)]
 
 
 def describe(paths: Sequence[str]) -> dict[str, dict[str, Any]]:
@@ -147,6 +164,7 @@ def _jobs(metadata: Path) -> dict[str, dict[str, Any]]:
             "outputs": outputs.setdefault(said["shellcmd"], []),
             "command": _command(said["shellcmd"]),
             "code": _code(said["params"]),
+            "seconds": round(said["endtime"] - said["starttime"], 2) if "endtime" in said else None,
         }
         jobs[path]["outputs"].append(path)
     for job in jobs.values():

@@ -224,7 +224,8 @@ def score(claims: Sequence[Claim], tables: Tables, facts: Mapping[str, Any], fol
         folder: the study's folder; evidence is given relative to it.
 
     Returns:
-        Rows of contract `scorecard`, each with `section`, `title` and `numbers` besides.
+        Rows of contract `scorecard`, each with `section`, `holds` (what the test finds, whatever the verdict) and
+        `numbers` besides.
 
     Raises:
         UserError: a table of the trace is missing, or a fact is not known.
@@ -251,11 +252,13 @@ def score(claims: Sequence[Claim], tables: Tables, facts: Mapping[str, Any], fol
                     "statement": part.statement,
                     "measured": found.measured or "nothing",
                     "published": part.published,
-                    "test": f"{definition(part.test)} Tolerance: {part.tolerance}",
+                    "test": definition(part.test),
+                    "tolerance": part.tolerance,
                     "verdict": verdict,
                     "input": " + ".join(inputs[name] for name in part.inputs),
                     "evidence": "; ".join(os.path.relpath(tables.paths[name], folder) for name in present),
                     "reason": reason,
+                    "holds": found.holds,
                     "numbers": [number.record for number in found.numbers],
                 }
             )
@@ -325,8 +328,8 @@ def markdown(rows: Sequence[Mapping[str, Any]], facts: Mapping[str, Any], notes:
                 "",
                 f"## {claim}. {row['title']} (section {row['section']})",
                 "",
-                "| part | claimed | verdict | measured | paper | input | why |",
-                "|---|---|---|---|---|---|---|",
+                "| part | claimed | verdict | measured | paper | tolerance | input | evidence | why |",
+                "|---|---|---|---|---|---|---|---|---|",
             ]
         cells = (
             row["part"],
@@ -334,7 +337,9 @@ def markdown(rows: Sequence[Mapping[str, Any]], facts: Mapping[str, Any], notes:
             f"**{row['verdict']}**",
             row["measured"],
             row["published"],
+            row["tolerance"],
             row["input"],
+            ", ".join(f"[{path}]({path})" for path in row["evidence"].split("; ") if path),
             row["reason"],
         )
         lines.append("| " + " | ".join(str(cell).replace("|", "\\|").replace("\n", " ") for cell in cells) + " |")
@@ -342,7 +347,7 @@ def markdown(rows: Sequence[Mapping[str, Any]], facts: Mapping[str, Any], notes:
         "",
         "## How each part was tested",
         "",
-        *(f"- **{row['claim']}, {row['part']}** ({row['evidence'] or 'no table'}): {row['test']}" for row in rows),
+        *(f"- **{row['claim']}, {row['part']}**: {row['test']}" for row in rows),
         "",
     ]
     return "\n".join(lines)
