@@ -241,6 +241,11 @@ def _semantics(config: dict[str, Any], files: Sequence[Path], folder: Path) -> l
         for key in ("models", "gpus"):
             if len(config[key]) != 1:
                 problem([key], f"found {len(config[key])}, expected one: engines.endpoint.url is one server")
+        if "probe" in config["plan"]:
+            problem(["plan", "probe"], "engine endpoint cannot be probed: its KV-cache use is not recorded")
+        for name, experiment in config["experiments"].items():
+            if "sampling" in experiment:
+                problem(["experiments", name, "sampling"], "engine endpoint takes none: see engines.endpoint")
 
     longest = config["prompts"]["max_tokens"] + config["plan"]["max_tokens"]
     measured = config["engine"] == "vllm"
