@@ -27,6 +27,8 @@ def test_request_count(tmp_path):
     everything = workload.request_count(tables, p | {"service": "all", "model": "all", "expected": 102, "within": 0})
     assert everything.holds is True
     assert everything.measured == "102 requests"
+    with pytest.raises(NoDataError, match="no row with service api, model ChatGPT"):
+        workload.request_count(tables, p | {"service": "api"})
 
 
 def test_request_rate(tmp_path):

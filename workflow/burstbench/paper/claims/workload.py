@@ -35,6 +35,8 @@ def request_count(tables: Tables, p: Mapping[str, Any]) -> Finding:
     for column in ("service", "model"):
         if p[column] != "all":
             chosen &= counts[column] == p[column]
+    if not chosen.any():
+        raise NoDataError(f"table daily_counts has no row with service {p['service']}, model {p['model']}")
     found = float(counts["requests"][chosen].sum())
     return _close(Number("", found, "requests"), p["expected"], p["within"])
 
