@@ -4,6 +4,7 @@ import csv
 import hashlib
 import json
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -180,6 +181,24 @@ def test_latex_is_balanced(name: str, failures: Path, warmup: Path, tmp_path: Pa
     assert re.findall(r"\\end\{(\S+?)\}", latex) == begun[::-1]
     # A comment sign may stand only in front of the line that names the package.
     assert [line for line in bare.splitlines() if "%" in line] == [r"% \usepackage{booktabs}"]
+
+
+def test_latex_compiles_where_there_is_tex(failures: Path, warmup: Path, tmp_path: Path) -> None:
+    if shutil.which("pdflatex") is None:
+        pytest.skip("pdflatex is not installed; the tables' LaTeX is parsed by the tests above")
+    make_table("table1", {"failures": failures}, [], FACTS, tmp_path / "table1")
+    make_table("table3", {"warmup_summary": warmup}, [], FACTS, tmp_path / "table3")
+    signs = formats.latex("signs", "Signs", "All of them.", [["x", "y"], ["".join(formats.LATEX), "a"]])
+    (tmp_path / "signs.tex").write_text(signs, encoding="utf-8")
+    (tmp_path / "all.tex").write_text(
+        r"\documentclass[twocolumn]{article}\usepackage{booktabs}\begin{document}"
+        r"\input{table1}\input{table3}\input{signs}\end{document}",
+        encoding="utf-8",
+    )
+    command = ["pdflatex", "-interaction=nonstopmode", "-halt-on-error", "all.tex"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout[-2000:]
+    assert (tmp_path / "all.pdf").stat().st_size > 0
 
 
 def test_latex_text_escapes_each_special_character_once() -> None:

@@ -33,6 +33,7 @@ def test_every_figure_table_and_page_is_there(results):
     for name in FIGURES | VALIDATION_FIGURES | SIMULATION_FIGURES:
         for suffix in ("pdf", "svg", "png", "csv", "json"):
             assert (results / f"figures/{name}.{suffix}").stat().st_size > 0
+        assert "<image" not in (results / f"figures/{name}.svg").read_text(), "a picture of pixels among the vectors"
     for name in TABLES | VALIDATION_TABLES | SIMULATION_TABLES:
         for suffix in ("md", "tex", "csv", "json"):
             assert (results / f"tables/{name}.{suffix}").stat().st_size > 0

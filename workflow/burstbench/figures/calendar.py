@@ -99,13 +99,18 @@ def draw_calendar(inputs: Inputs, style: Style, service: str) -> Drawn:
                 lists, (date, week, weekday, service, model, int(requests), paper, clipped), strict=True
             ):
                 lists[name].append(value)
-        image = panel.imshow(
+        # A mesh, not an image: cells and bar stay vectors in PDF and SVG.
+        image = panel.pcolormesh(
+            np.arange(8) - 0.5,
+            np.arange(len(weeks) + 1) - 0.5,
             np.ma.masked_invalid(grid),
             cmap=style.model(model, models).colormap,
             vmin=0,
             vmax=max(np.nanmax(grid), 1),
-            aspect="auto",
+            edgecolor="face",
+            linewidth=0.3,
         )
+        panel.set_ylim(len(weeks) - 0.5, -0.5)
         _cells(panel, grid, second, image, cell_in)
         frames += _frame(panel, second)
         panel.set_xticks(range(7), WEEKDAYS)
@@ -116,6 +121,7 @@ def draw_calendar(inputs: Inputs, style: Style, service: str) -> Drawn:
         looks.letter(panel, place, style.model(model, models).label)
         bar = figure.colorbar(image, ax=panel, fraction=0.04, pad=0.015, aspect=30)
         bar.outline.set_visible(False)
+        bar.solids.set(rasterized=False, edgecolor="face")
         bar.ax.yaxis.set_major_formatter(looks.thousands)
         bar.set_label("requests per day")
     if not models:
