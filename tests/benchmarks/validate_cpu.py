@@ -1,18 +1,20 @@
-"""Fitted step times against a real vLLM on this machine's processor: fitted to one run, another one predicted.
+"""Fitted step times against a real vLLM on this machine's processor: fitted to one run, other loads predicted.
 
     python tests/benchmarks/validate_cpu.py --out data/validation
 
-Serves a small model of random weights by `burstbench serve vllm` three times: at a middle load, from whose step log
-`burstbench serve fit` takes the step times, and at a lower and a higher load, which the simulator then predicts from
-arrivals and lengths alone (as many response tokens as the server gave, since random weights end an answer by chance).
-Nothing is fitted to a predicted run. Each prediction is written beside what was measured: `vllm_cpu.csv` holds the
-quantities, `vllm_cpu_series.csv` the requests in the batch over time. Needs vLLM in .venv-vllm, a quiet machine and
-four minutes.
+vLLM's engine core runs in a process of its environment and computes for real: a Llama of 4 layers with random weights,
+on one thread. Its clock is the processor time that this process has used, so that other work on the machine does not
+count; while the engine has nothing to do, the clock jumps to the next arrival. Our recorder writes the step log on that
+clock. `burstbench serve fit` takes the step times from the log of a run at a middle load; the simulator then predicts
+runs at a lower and at a higher load from arrivals and lengths alone. Nothing is fitted to a predicted run. There is no
+HTTP and no client here. Each prediction is written beside what was measured: `vllm_cpu.csv` holds the quantities,
+`vllm_cpu_series.csv` the requests in the batch over time.
 """
 
 import argparse
 import csv
 import json
+import os
 import subprocess
 import sys
 import tempfile
@@ -20,68 +22,106 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
-import yaml
-from burstbench import contracts
-from burstbench.files import read_json, write_json
-from burstbench.serve import fit, scheduler
-from burstbench.serve.capacity import BLOCK_TOKENS
 
 ROOT = Path(__file__).parents[2]
-SECONDS = 50.0
-# Requests a second of each run; gaps are Gamma with shape 0.5. The machine serves about 12 a second.
-RATES = {"fitted to": 4.0, "lower load": 2.0, "higher load": 7.0}
-ROW = yaml.safe_load((ROOT / "config/models.yaml").read_text())["tiny"] | {
-    "label": "random Llama of 4 layers", "layers": 4, "hidden": 512, "heads": 8, "kv_heads": 8, "head_dim": 64,
-    "intermediate": 1376, "max_model_len": 2048, "parameters": 45_424_128,
+PYTHON = ROOT / ".venv-vllm/bin/python"
+REQUESTS = 300
+# Requests a second of processor time of each run; gaps are Gamma with shape 0.5.
+RATES = {"fitted to": 4.0, "lower load": 2.0, "higher load": 6.0}
+SHAPE = {
+    "label": "random Llama of 4 layers", "hub": "none", "layers": 4, "hidden": 512, "heads": 8, "kv_heads": 8,
+    "head_dim": 64, "intermediate": 1376, "vocab": 32000, "max_model_len": 2048, "parameters": 45424128,
+    "bytes_per_parameter": 4, "bytes_per_kv_value": 4,
 }  # fmt: skip
-VLLM: dict[str, Any] = {
-    "python": ".venv-vllm/bin/python", "device": "cpu", "weights": "dummy", "max_num_seqs": 64,
-    "max_num_batched_tokens": 1024, "memory_utilization": 0.9, "kv_cache_gib": 0.3, "prefix_caching": False,
-    "scheduling": "sync", "timeout": {"kind": "none"}, "temperature": 1.0, "startup_s": 240,
-}  # fmt: skip
+# Attention on a processor takes blocks of 32 tokens; the simulator has twice as many of 16.
+MAX_SEQUENCES, MAX_TOKENS, BLOCK_TOKENS, BLOCKS = 64, 512, 32, 600
 
 
-def serve(folder: Path, rate: float, seed: int) -> dict[str, Any]:
-    """Run one load on the real server; return its requests, steps and record."""
+def workload(rate: float, seed: int) -> dict[str, Any]:
+    """Arrivals (ns), prompt and response tokens of one run."""
     rng = np.random.default_rng([20240303, seed])
-    count = round(rate * SECONDS)
-    send = np.cumsum(rng.gamma(0.5, 2.0 / rate, count))
-    lengths = np.minimum(1 + rng.geometric(1 / 250, count), 1000)
-    folder.mkdir(parents=True)
-    identity = {"experiment": "validation", "model": "tiny", "gpu": "cpu", "seed": seed}
-    contracts.PLAN.write(
-        {
-            "request_id": np.arange(count), "phase": ["load"] * count, "step": np.zeros(count, int), "send_s": send,
-            "prompt_tokens": lengths, "prompt_id": np.zeros(count, int), "alpha": np.full(count, 0.5),
-            "beta": np.full(count, 2.0 / rate), "theta": np.ones(count), "max_tokens": np.full(count, 200),
-        },
-        folder / "plan.parquet",
-    )  # fmt: skip
-    write_json(folder / "plan.json", identity)
-    ids = rng.integers(300, ROW["vocab"], 1000).astype(np.uint16)
-    column = pa.LargeListArray.from_arrays(pa.array([0, 1000], pa.int64()), pa.array(ids))
-    schema = pa.schema(
-        [pa.field("tokens", column.type, False), pa.field("conversation", pa.int64(), False)],
-        {"contract": "pool", "vocabulary": str(ROW["vocab"]), "tokenizer_sha256": "0" * 64, "format": "validation"},
-    )
-    with pa.OSFile(str(folder / "pool.arrow"), "wb") as sink, pa.ipc.new_file(sink, schema) as writer:
-        writer.write_batch(pa.record_batch([column, pa.array([0], pa.int64())], schema=schema))
-    settings = identity | {
-        "root_seed": 1, "engine": "vllm", "model_row": ROW, "gpu_row": None, "vllm": VLLM,
-    }  # fmt: skip
-    files = {
-        "--plan": "plan.parquet", "--plan-record": "plan.json", "--pool": "pool.arrow",
-        "--requests": "requests.parquet", "--steps": "steps.parquet", "--run": "run.json", "--server-log": "server.log",
-    }  # fmt: skip
-    command = [sys.executable, "-m", "burstbench", "serve", "vllm", "--settings", json.dumps(settings)]
-    command += [text for flag, name in files.items() for text in (flag, str(folder / name))]
-    subprocess.run(command, check=True, cwd=ROOT)
+    gaps = rng.gamma(0.5, 2.0 / rate, REQUESTS)
     return {
-        "requests": contracts.REQUESTS.read(folder / "requests.parquet"),
-        "steps": contracts.STEPS.read(folder / "steps.parquet"),
-        "record": read_json(folder / "run.json"),
+        "arrival": np.cumsum(gaps * 1e9).astype(np.int64),
+        "prompt": np.minimum(1 + rng.geometric(1 / 150, REQUESTS), 1000),
+        "response": np.minimum(1 + rng.geometric(1 / 30, REQUESTS), 200),
     }
+
+
+def engine(folder: Path) -> None:
+    """Serve `work.npz` of a folder; runs in vLLM's environment. Leaves the recorder's journal and `requests.npz`."""
+    import time
+    from types import SimpleNamespace
+
+    os.environ |= {"VLLM_LOGGING_LEVEL": "ERROR", "VLLM_ENABLE_V1_MULTIPROCESSING": "0", "VLLM_NO_USAGE_STATS": "1"}
+    os.environ["BURSTBENCH_RECORDER"] = json.dumps({"folder": str(folder), "run_id": "v", "queue_timeout_s": None})
+    import torch
+    from burstbench.serve import recorder, tiny
+    from burstbench.serve.gpus import Model
+    from vllm import SamplingParams
+    from vllm.engine.arg_utils import EngineArgs
+    from vllm.v1.engine import EngineCoreRequest
+    from vllm.v1.engine.core import EngineCore
+    from vllm.v1.executor.abstract import Executor
+
+    torch.set_num_threads(1)
+    tiny.write(folder / "model", Model.of(SHAPE), [2])
+    arguments = EngineArgs(
+        model=str(folder / "model"), skip_tokenizer_init=True, load_format="dummy", enforce_eager=True,
+        enable_prefix_caching=False, block_size=BLOCK_TOKENS, max_num_seqs=MAX_SEQUENCES,
+        max_num_batched_tokens=MAX_TOKENS, max_model_len=SHAPE["max_model_len"], num_gpu_blocks_override=BLOCKS + 1,
+        kv_cache_memory_bytes=1 << 30, distributed_executor_backend="uni", async_scheduling=False,
+        scheduler_cls="burstbench.serve.recorder.Recorder", dtype="float32",
+    )  # fmt: skip
+    settings = arguments.create_engine_config()
+    core = EngineCore(settings, Executor.get_class(settings), log_stats=False)
+    torch.set_num_threads(1)
+    skipped = -time.process_time_ns()
+
+    def now() -> int:
+        return time.process_time_ns() + skipped
+
+    recorder.time = SimpleNamespace(monotonic_ns=now, monotonic=time.monotonic)  # type: ignore[assignment]
+
+    def serve(work: Any, first: int, before_ns: int) -> tuple[Any, Any]:
+        nonlocal skipped
+        size = len(work["arrival"])
+        arrival = work["arrival"] + before_ns
+        first_token, done = np.full(size, -1, np.int64), np.full(size, -1, np.int64)
+        arrived = live = 0
+        while arrived < size or live:
+            if not live and arrival[arrived] > now():
+                skipped += int(arrival[arrived]) - now()
+            while arrived < size and arrival[arrived] <= now():
+                request = EngineCoreRequest(
+                    request_id=f"cmpl-v-{first + arrived}-0", mm_features=None, pooling_params=None, lora_request=None,
+                    prompt_token_ids=[100 + (7 * arrived + place) % 30000 for place in range(work["prompt"][arrived])],
+                    sampling_params=SamplingParams(
+                        max_tokens=int(work["response"][arrived]), ignore_eos=True, detokenize=False, temperature=0.0
+                    ),
+                    arrival_time=0.0, cache_salt=None, data_parallel_rank=None,
+                )  # fmt: skip
+                core.add_request(*core.preprocess_add_request(request))
+                arrived, live = arrived + 1, live + 1
+            outputs, _ = core.step_fn()
+            end = now()
+            for output in (outputs or {}).values():
+                for item in output.outputs:
+                    number = int(item.request_id.split("-")[2]) - first
+                    if item.new_token_ids and first_token[number] < 0:
+                        first_token[number] = end
+                    if item.finish_reason is not None:
+                        done[number], live = end, live - 1
+        return first_token - before_ns, done - before_ns
+
+    # What the first steps of every shape set up is not part of the run.
+    serve({"arrival": np.zeros(40, np.int64), "prompt": np.arange(10, 410, 10), "response": np.full(40, 20)}, 10**6, 0)
+    start = now()
+    work = dict(np.load(folder / "work.npz"))
+    first_token, done = serve(work, 0, start)
+    core.scheduler._flush()
+    np.savez(folder / "requests.npz", first_token=first_token, done=done, start=start)
+    core.shutdown()
 
 
 def quantities(first: Any, done: Any, arrival: Any, response: Any) -> dict[str, Any]:
@@ -97,75 +137,67 @@ def quantities(first: Any, done: Any, arrival: Any, response: Any) -> dict[str, 
 def main() -> None:
     """Serve, fit, predict, compare."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--out", type=Path, required=True, help="folder")
-    parser.add_argument("--keep", type=Path, help="folder of the runs, used again where they are there")
+    parser.add_argument("--out", type=Path, help="folder")
+    parser.add_argument("--engine", type=Path, help="serve the workload of this folder: how the script calls itself")
     args = parser.parse_args()
-    work = args.keep or Path(tempfile.mkdtemp())
-    fitted_path = work / "fitted.json"
-    rows, series = [], []
+    if args.engine:
+        engine(args.engine)
+        return
+    from burstbench import contracts
+    from burstbench.files import write_json
+    from burstbench.serve import fit, joined, journal, scheduler
+
+    rows: list[dict[str, Any]] = []
+    series: list[dict[str, Any]] = []
+    fitted_path = Path()
     for seed, (name, rate) in enumerate(RATES.items()):
-        folder = work / name.replace(" ", "_")
-        if folder.exists():
-            run = {
-                "requests": contracts.REQUESTS.read(folder / "requests.parquet"),
-                "steps": contracts.STEPS.read(folder / "steps.parquet"), "record": read_json(folder / "run.json"),
-            }  # fmt: skip
-        else:
-            run = serve(folder, rate, seed)
+        folder = Path(tempfile.mkdtemp())
+        work = workload(rate, seed)
+        np.savez(folder / "work.npz", **work)
+        given = os.environ | {"PYTHONPATH": str(ROOT / "workflow"), "OMP_NUM_THREADS": "1"}
+        subprocess.run([PYTHON, __file__, "--engine", folder], check=True, env=given)
+        served = np.load(folder / "requests.npz")
+        log = joined.steps(journal.read(folder / journal.STEPS, journal.STEP), int(served["start"]), BLOCKS)
+        contracts.STEPS.write(log, folder / "steps.parquet")
+        write_json(folder / "run.json", {"engine_facts": {"blocks": BLOCKS + 1, "block_tokens": BLOCK_TOKENS}})
         if seed == 0:
+            fitted_path = folder / "fitted.json"
             subprocess.run(
                 [sys.executable, "-m", "burstbench", "serve", "fit", "--steps", folder / "steps.parquet",
                  "--run", folder / "run.json", "--out", fitted_path], check=True,
             )  # fmt: skip
-        cache = fit.cache_of(run["record"], folder)
-        blocks = cache.blocks * cache.block_tokens // BLOCK_TOKENS
-        limits = scheduler.Limits(blocks, VLLM["max_num_seqs"], VLLM["max_num_batched_tokens"])
+        limits = scheduler.Limits(BLOCKS * BLOCK_TOKENS // 16, MAX_SEQUENCES, MAX_TOKENS)
         times, fitted = fit.of(fitted_path, limits.max_tokens, limits.max_requests)
-        table = run["requests"]
-        assert set(table.column("outcome").to_pylist()) == {"ok"}, "the load is not one that all requests survive"
-        arrival, first, done, prompt, response = (
-            table.column(column).to_numpy()
-            for column in ("sent_ns", "first_token_ns", "done_ns", "prompt_tokens", "response_tokens")
-        )
-        order = np.argsort(arrival, kind="stable")
-        arrival, first, done, prompt, response = (values[order] for values in (arrival, first, done, prompt, response))
-        result = scheduler.simulate("v1", arrival, prompt, response, limits, times)
-        measured = quantities(first, done, arrival, response)
+        arrival, response = work["arrival"], work["response"]
+        result = scheduler.simulate("v1", arrival, work["prompt"], response, limits, times)
+        measured = quantities(served["first_token"], served["done"], arrival, response)
         simulated = quantities(result.first_token_ns, result.done_ns, arrival, response)
-        labels = {"run": name, "requests": len(arrival), "requests_per_s": rate}
+        labels = {"run": name, "requests": REQUESTS, "requests_per_s": rate}
+
+        def add(quantity: str, unit: str, wanted: float, found: float, labels: dict[str, Any] = labels) -> None:
+            values = {"measured": f"{wanted:.6g}", "simulated": f"{found:.6g}", "error": f"{found / wanted - 1:.5f}"}
+            rows.append(labels | {"quantity": quantity, "unit": unit} | values)
+
         for quantity in measured:
-            for label, value in (
-                ("mean", np.mean), ("p50", np.median), ("p90", lambda v: np.quantile(v, 0.9)),
-                ("p99", lambda v: np.quantile(v, 0.99)),
-            ):  # fmt: skip
-                found, wanted = value(simulated[quantity]), value(measured[quantity])
-                rows.append(
-                    labels | {"quantity": f"{quantity} {label}", "unit": "s", "measured": f"{wanted:.6g}",
-                              "simulated": f"{found:.6g}", "error": f"{found / wanted - 1:.5f}"}
-                )  # fmt: skip
-        real = {key: run["steps"].column(key).to_numpy() for key in ("start_ns", "duration_ns", "running", "kv_usage")}
-        worked = real["running"] > 0
+            for label, value in (("mean", np.mean), ("p50", np.median), ("p90", lambda v: np.quantile(v, 0.9))):
+                add(f"{quantity} {label}", "s", value(measured[quantity]), value(simulated[quantity]))
+        start, duration, running = (log[key] for key in ("start_ns", "duration_ns", "running"))
         steps = result.steps
-        grid = np.arange(0, max(done.max(), result.done_ns.max()), 500_000_000)
+        end = max(served["done"].max(), result.done_ns.max())
+        grid = np.arange(0, end, 500_000_000)
         over = [
-            _at(grid, real["start_ns"][worked], real["duration_ns"][worked], real["running"][worked]),
-            _at(grid, steps[:, scheduler.START], steps[:, scheduler.DURATION], steps[:, scheduler.RUNNING]),
+            _at(grid, start, duration, running),
+            _at(grid, *(steps[:, column] for column in (scheduler.START, scheduler.DURATION, scheduler.RUNNING))),
         ]
         for time, wanted, found in zip(grid, *over, strict=True):
             series.append(
                 {"run": name, "time_s": f"{time / 1e9:.1f}", "measured": int(wanted), "simulated": int(found)}
             )
-        for quantity, wanted, found, unit in (
-            ("engine busy", real["duration_ns"][worked].sum() / 1e9, steps[:, scheduler.DURATION].sum() / 1e9, "s"),
-            ("steps", worked.sum(), len(steps), "1"),
-            ("running mean over time", over[0].mean(), over[1].mean(), "requests"),
-        ):
-            rows.append(
-                labels | {"quantity": quantity, "unit": unit, "measured": f"{wanted:.6g}", "simulated": f"{found:.6g}",
-                          "error": f"{found / wanted - 1:.5f}"}
-            )  # fmt: skip
-        gaps = real["start_ns"][worked][1:] - (real["start_ns"] + real["duration_ns"])[worked][:-1]
-        print(name, "gap between steps, ms:", np.quantile(gaps, (0.1, 0.5, 0.9)) / 1e6, "fit error", fitted["error"])
+        add("engine busy", "s", duration.sum() / 1e9, steps[:, scheduler.DURATION].sum() / 1e9)
+        add("steps", "1", len(start), len(steps))
+        add("running mean over time", "requests", over[0].mean(), over[1].mean())
+        add("largest batch", "requests", running.max(), steps[:, scheduler.RUNNING].max())
+        print(f"{name}: error of the fit {fitted['error']:.3f}, of its total {fitted['total_error']:.4f}; {folder}")
     for path, table in ((args.out / "vllm_cpu.csv", rows), (args.out / "vllm_cpu_series.csv", series)):
         with path.open("w", newline="", encoding="utf-8") as stream:
             writer = csv.DictWriter(stream, list(table[0]), lineterminator="\n")
@@ -176,7 +208,7 @@ def main() -> None:
 
 
 def _at(grid: Any, start: Any, duration: Any, values: Any) -> Any:
-    """The value of the step that runs at each moment of the grid; 0 between steps that are far apart."""
+    """The value of the step that runs at each moment of the grid; 0 where none has for 20 ms."""
     place = np.searchsorted(start, grid, side="right") - 1
     inside = (place >= 0) & (grid < (start + duration)[np.maximum(place, 0)] + 20_000_000)
     return np.where(inside, values[np.maximum(place, 0)], 0)

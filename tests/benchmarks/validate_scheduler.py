@@ -283,8 +283,9 @@ class Reference:
         # Nor may it find prompts of this case again.
         assert core.scheduler.reset_prefix_cache()
         return scheduler.Run(
-            first_scheduled, first_token, done, produced, preemptions, outcomes, np.array(steps).reshape(-1, 8)
-        )
+            first_scheduled, first_token, done, produced, preemptions, outcomes, np.array(steps).reshape(-1, 8),
+            np.empty((0, 8)),
+        )  # fmt: skip
 
 
 def lengths(kind: str, size: int, rng: np.random.Generator) -> tuple[scheduler.Ints, scheduler.Ints]:

@@ -423,6 +423,33 @@ def test_more_blocks_do_not_hurt_in_the_mean(kind):
     assert means[0] > 1.2 * means[2]
 
 
+@pytest.mark.parametrize("kind", ["v1", "v0"])
+def test_a_timeline_sums_up_the_step_log(kind):
+    rng = np.random.default_rng(5)
+    arrival = np.cumsum(rng.gamma(0.3, 3e8, 400)).astype(np.int64)
+    given = (kind, arrival, rng.integers(1, 250, 400), rng.integers(1, 120, 400), Limits(80, 16, 399), TIMES)
+    whole, interval = scheduler.simulate(*given, "total", 9_000 * MS), 20 * MS
+    run = scheduler.simulate(*given, "total", 9_000 * MS, interval_ns=interval)
+    assert len(run.steps) == len(whole.timeline) == 0
+    for name in ("first_scheduled_ns", "first_token_ns", "done_ns", "response_tokens", "preemptions", "outcomes"):
+        assert (getattr(run, name) == getattr(whole, name)).all()
+    start, duration, prefill, decode, running, waiting, preempted, used = whole.steps.T
+    assert preempted.sum() > 0
+    assert duration.max() > 2 * interval, "steps go over several edges"
+    wanted = np.zeros_like(run.timeline)
+    for place in range(len(wanted)):
+        edges = place * interval, (place + 1) * interval
+        inside = np.clip(np.minimum(start + duration, edges[1]) - np.maximum(start, edges[0]), 0, None)
+        share = inside / duration
+        begins = (start >= edges[0]) & (start < edges[1])
+        wanted[place] = [
+            inside.sum(), prefill @ share, decode @ share, running @ inside, waiting @ inside, used @ inside,
+            preempted[begins].sum(), begins.sum(),
+        ]  # fmt: skip
+    assert run.timeline == pytest.approx(wanted, rel=1e-9, abs=1e-6)
+    assert (len(wanted) - 1) * interval < (start + duration)[-1] <= len(wanted) * interval
+
+
 def test_the_compiled_step_time_is_the_plain_one():
     times = StepTime(TIMES.linear_s, TIMES.head_s, np.array([1e-3, 1e-4, 2e-4, 3e-6, 5e-6, 7e-6, 1.68, 1.1e-4, 2e-8]))
     run = scheduler.simulate("v1", np.array([0]), np.array([300]), np.array([50]), Limits(100, 4, 256), times)

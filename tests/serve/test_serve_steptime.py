@@ -119,7 +119,8 @@ def test_an_unknown_host_is_refused():
 
 def test_what_was_not_measured_is_said():
     seven = MODELS["llama-2-7b-chat"]
-    assert len(steptime.validity(replace(seven, kv_heads=8), GPUS["a800"], 4096)) == 0
+    assert len(steptime.validity(replace(seven, heads=8, kv_heads=8), GPUS["a800"], 4096)) == 0
+    assert "has 32 on 8: too fast" in " ".join(steptime.validity(replace(seven, kv_heads=8), GPUS["a800"], 4096))
     assert "32: extrapolated" in " ".join(steptime.validity(seven, GPUS["a800"], 4096))
     assert "a step had 4097 tokens" in " ".join(steptime.validity(seven, GPUS["a800"], 4097))
     assert "attention was not measured on A6000" in " ".join(steptime.validity(seven, GPUS["a6000"], 10))

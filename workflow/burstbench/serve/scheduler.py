@@ -29,6 +29,8 @@ TIMEOUTS = ("none", "queue", "total")
 OUTCOMES = ("ok", "timeout")
 # Rows of the step log.
 START, DURATION, PREFILL, DECODE, RUNNING, WAITING, PREEMPTED, USED = range(8)
+# Columns of the timeline: time in steps, tokens, integrals over that time, and counts, of each interval.
+BUSY_NS, PREFILL_SUM, DECODE_SUM, RUNNING_NS, WAITING_NS, USED_NS, PREEMPTIONS, STEPS = range(8)
 # v0 replays CUDA graphs of these batch sizes; a batch between two of them is padded to the larger.
 GRAPH_SIZES = (1, 2, 4, *range(8, 257, 8))
 MAX_PADDINGS = 256
@@ -83,7 +85,12 @@ class Run:
         response_tokens, preemptions: [requests].
         outcomes: [requests] index into `OUTCOMES`.
         steps: [steps, 8] the step log: start and duration in ns, prefill and decode tokens, requests running and
-            waiting after scheduling, preemptions of the step, blocks in use after scheduling.
+            waiting after scheduling, preemptions of the step, blocks in use after scheduling. Empty where a timeline
+            was asked for.
+        timeline: [intervals, 8] sums over each interval: time in steps (ns), prefill and decode tokens, integrals over
+            the time in steps of requests running and waiting and of blocks in use (their unit times ns), preemptions,
+            steps. A step that goes over an edge counts by its share of time; its preemptions and itself where it
+            starts. Empty where the step log was.
     """
 
     first_scheduled_ns: Ints
@@ -93,6 +100,7 @@ class Run:
     preemptions: Ints
     outcomes: Ints
     steps: Ints
+    timeline: npt.NDArray[np.float64]
 
 
 class NeverFitsError(UserError):
@@ -109,6 +117,7 @@ def simulate(
     timeout: str = "none",
     timeout_ns: int = 0,
     prefix_caching: bool = False,
+    interval_ns: int = 0,
 ) -> Run:
     """Run every request through the simulated engine.
 
@@ -125,6 +134,8 @@ def simulate(
         timeout_ns: the limit.
         prefix_caching: v1 alone: a preempted request finds again those of its blocks that nobody has taken since. No
             two requests share a prefix.
+        interval_ns: 0: the result has the log of all steps. Above: sums over intervals of this length instead, whose
+            memory does not grow with the number of steps.
 
     Raises:
         NeverFitsError: a request can never be scheduled; names the first.
@@ -163,6 +174,7 @@ def simulate(
             TIMEOUTS.index(timeout),
             timeout_ns,
             prefix_caching,
+            interval_ns,
             times.linear_s,
             times.head_s,
             times.attention,
@@ -458,7 +470,7 @@ def _expire(
 
 def _simulate(
     is_v1: bool, arrival: Ints, prompt: Ints, response: Ints, blocks: int, max_requests: int, max_tokens: int,
-    watermark: int, max_paddings: int, padded: Ints, timeout: int, limit: int, caches: bool,
+    watermark: int, max_paddings: int, padded: Ints, timeout: int, limit: int, caches: bool, interval: int,
     linear_s: Any, head_s: Any, attention: Any,
 ) -> Any:  # fmt: skip
     """The event loop; see `simulate`."""
@@ -484,6 +496,8 @@ def _simulate(
     place = np.full(requests, -1, np.int64)
     batch = np.zeros(9, np.int64)
     log = np.empty((1024, 8), np.int64)
+    timeline = np.zeros((1024 if interval > 0 else 0, 8))
+    last = -1
     steps = 0
     now = np.int64(0)
     while True:
@@ -523,19 +537,38 @@ def _simulate(
             batch[_CONTEXT_MAX], batch[_CHUNKS], work,
         )  # fmt: skip
         duration = max(np.int64(1), np.int64(np.floor(time_s * 1e9 + 0.5)))
-        if steps == log.shape[0]:
-            larger = np.empty((2 * steps, 8), np.int64)
-            larger[:steps] = log
-            log = larger
-        log[steps, START] = now
-        log[steps, DURATION] = duration
-        log[steps, PREFILL] = batch[_TOKENS]
-        log[steps, DECODE] = batch[_DECODES]
-        log[steps, RUNNING] = count[_N]
-        log[steps, WAITING] = count[_ARRIVED] - count[_HEAD] + count[_STACKED]
-        log[steps, PREEMPTED] = batch[_VICTIMS]
-        log[steps, USED] = blocks - count[_FREE]
-        steps += 1
+        waiting = count[_ARRIVED] - count[_HEAD] + count[_STACKED]
+        if interval > 0:
+            last = (now + duration - 1) // interval
+            if last >= timeline.shape[0]:
+                grown = np.zeros((2 * (last + 1), 8))
+                grown[: timeline.shape[0]] = timeline
+                timeline = grown
+            first = now // interval
+            timeline[first, PREEMPTIONS] += batch[_VICTIMS]
+            timeline[first, STEPS] += 1
+            for which in range(first, last + 1):
+                inside = min(now + duration, (which + 1) * interval) - max(now, which * interval)
+                timeline[which, BUSY_NS] += inside
+                timeline[which, PREFILL_SUM] += batch[_TOKENS] * (inside / duration)
+                timeline[which, DECODE_SUM] += batch[_DECODES] * (inside / duration)
+                timeline[which, RUNNING_NS] += count[_N] * inside
+                timeline[which, WAITING_NS] += waiting * inside
+                timeline[which, USED_NS] += (blocks - count[_FREE]) * inside
+        else:
+            if steps == log.shape[0]:
+                larger = np.empty((2 * steps, 8), np.int64)
+                larger[:steps] = log
+                log = larger
+            log[steps, START] = now
+            log[steps, DURATION] = duration
+            log[steps, PREFILL] = batch[_TOKENS]
+            log[steps, DECODE] = batch[_DECODES]
+            log[steps, RUNNING] = count[_N]
+            log[steps, WAITING] = waiting
+            log[steps, PREEMPTED] = batch[_VICTIMS]
+            log[steps, USED] = blocks - count[_FREE]
+            steps += 1
 
         end = now + duration
         if timeout == 2:
@@ -564,7 +597,10 @@ def _simulate(
             kept += 1
         count[_N] = kept
         now = end
-    return first_scheduled, first_token, done, produced, preemptions, outcomes, log[:steps].copy()
+    return (
+        first_scheduled, first_token, done, produced, preemptions, outcomes, log[:steps].copy(),
+        timeline[: last + 1].copy(),
+    )  # fmt: skip
 
 
 @functools.cache
@@ -572,7 +608,7 @@ def _compiled() -> Any:
     """The event loop, compiled at its first use or taken from the cache."""
     ints, floats, whole = numba.int64[::1], numba.float64[::1], numba.int64
     signature = (
-        numba.boolean, ints, ints, ints, whole, whole, whole, whole, whole, ints, whole, whole, numba.boolean, floats,
-        floats, floats,
+        numba.boolean, ints, ints, ints, whole, whole, whole, whole, whole, ints, whole, whole, numba.boolean, whole,
+        floats, floats, floats,
     )  # fmt: skip
     return compile_once(_simulate, signature, (Path(__file__), Path(steptime.__file__)))

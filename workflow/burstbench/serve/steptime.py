@@ -275,6 +275,11 @@ def validity(model: Model, gpu: Gpu, largest_step: int) -> list[str]:
             f"decode attention was measured with up to {gpu.attention.max_kv_heads} KV heads; {model.label} has "
             f"{model.kv_heads}: extrapolated"
         )
+    if model.kv_heads < model.heads:
+        warnings.append(
+            f"decode attention was fitted with as many heads as KV heads; {model.label} has {model.heads} on "
+            f"{model.kv_heads}: too fast at short contexts, too slow at long ones (data/validation/kernel_times.csv)"
+        )
     if largest_step > gpu.linear.max_tokens:
         warnings.append(
             f"a step had {largest_step} tokens; linear kernels were measured up to {gpu.linear.max_tokens}: "
