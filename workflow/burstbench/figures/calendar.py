@@ -121,7 +121,8 @@ def draw_calendar(inputs: Inputs, style: Style, service: str) -> Drawn:
         looks.letter(panel, place, style.model(model, models).label)
         bar = figure.colorbar(image, ax=panel, fraction=0.04, pad=0.015, aspect=30)
         bar.outline.set_visible(False)
-        bar.solids.set(rasterized=False, edgecolor="face")
+        if bar.solids is not None:
+            bar.solids.set(rasterized=False, edgecolor="face")
         bar.ax.yaxis.set_major_formatter(looks.thousands)
         bar.set_label("requests per day")
     if not models:
