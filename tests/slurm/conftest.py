@@ -104,7 +104,7 @@ class Run:
         """What it has printed so far."""
         return self._log.read_text()
 
-    def wait(self, within_s: float = 240.0) -> int:
+    def wait(self, within_s: float = 400.0) -> int:
         """Wait for its end."""
         try:
             return self.process.wait(within_s)
