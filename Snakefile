@@ -58,6 +58,10 @@ wildcard_constraints:
 report: "workflow/report/workflow.rst"
 
 
+onstart:
+    cluster.cancel_leftovers()
+
+
 include: "workflow/rules/sources.smk"
 include: "workflow/rules/trace.smk"
 include: "workflow/rules/characterise.smk"

@@ -39,13 +39,8 @@ class Clone:
         self.environment = os.environ | cluster.environment | {"PYTHONPATH": "workflow"}
         for name in ("SLURM_CONF", "SLURM_JOB_ID", "HF_TOKEN", "BURSTBENCH_MIRROR"):
             self.environment.pop(name, None)
-        copy_of_the_repository(folder)
-        shutil.copy(HERE / "study.yaml", folder)
-        _dialogues(folder)
-        standin = folder / "standin"
-        standin.write_text(f'#!/bin/sh\nPYTHONPATH={folder}/workflow exec {sys.executable} {HERE}/standin.py "$@"\n')
-        standin.chmod(0o755)
-        self.facts(vllm_python=str(standin))
+        prepare(folder)
+        self.facts()
 
     def facts(self, **facts: Any) -> None:
         """Write profiles/cluster.yaml anew: the repository's values, light jobs here, and these."""
@@ -111,6 +106,16 @@ class Run:
         except subprocess.TimeoutExpired:
             self.process.kill()
             raise AssertionError(f"Snakemake did not end within {within_s:g} s:\n{self.printed()}") from None
+
+
+def prepare(folder: Path) -> None:
+    """Make a clone with the tests' study, its data, and the stand-in for vLLM's interpreter as ``standin``."""
+    copy_of_the_repository(folder)
+    shutil.copy(HERE / "study.yaml", folder)
+    _dialogues(folder)
+    standin = folder / "standin"
+    standin.write_text(f'#!/bin/sh\nPYTHONPATH={folder}/workflow exec {sys.executable} {HERE}/standin.py "$@"\n')
+    standin.chmod(0o755)
 
 
 def _dialogues(folder: Path) -> None:

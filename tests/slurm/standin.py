@@ -36,7 +36,7 @@ class Engine:
         self.run_id = settings["run_id"]
         self.events = journal.Writer(folder / journal.EVENTS, journal.EVENT)
         self.steps = journal.Writer(folder / journal.STEPS, journal.STEP)
-        self.blocks = json.loads(os.environ["BURSTBENCH_EMULATED"])["blocks"]
+        self.blocks = json.loads(os.environ.get("BURSTBENCH_EMULATED", '{"blocks": 1000}'))["blocks"]
         facts = {"blocks": self.blocks, "free_blocks": self.blocks - 1, "scheduler": "a stand-in"}
         (folder / journal.ENGINE).write_text(json.dumps(facts))
         atexit.register(self.steps.flush)

@@ -5,10 +5,13 @@ serves all of them. Snakemake evaluates resources given as text as Python, with 
 """
 
 import functools
+import hashlib
 import os
 import shlex
 import shutil
 import subprocess
+import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -104,6 +107,11 @@ class Profile:
         return int(self.facts["latency_s"])
 
     @property
+    def job_prefix(self) -> str:
+        """`--slurm-jobname-prefix`: names the clone, see `cancel_leftovers`."""
+        return _job_prefix()
+
+    @property
     def submissions(self) -> str:
         """`--max-jobs-per-timespan`."""
         return f"{self.facts['submit_per_minute']}/1m"
@@ -187,6 +195,37 @@ class Profile:
     def _named(**values: str | None) -> dict[str, str]:
         """Texts as Python literals; those that are null are left out."""
         return {key: repr(value) for key, value in values.items() if value is not None}
+
+
+def cancel_leftovers(within_s: float = 60.0) -> list[str]:
+    """Cancel the jobs that a killed Snakemake of this clone left in the queue, and return their numbers.
+
+    They would write the same files as the jobs that are about to be submitted. Call it when Snakemake has its lock and
+    has submitted nothing yet. Without a SLURM profile nothing is done.
+    """
+    if LIGHT not in os.environ or shutil.which("squeue") is None:
+        return []
+
+    def alive() -> list[str]:
+        listed = subprocess.run(["squeue", "--me", "--noheader", "--format=%A %j"], capture_output=True, text=True)
+        rows = [line.split() for line in listed.stdout.splitlines()]
+        return sorted({row[0] for row in rows if len(row) == 2 and row[1].startswith(_job_prefix())})
+
+    found = alive()
+    if found:
+        print(
+            f"cancelling {len(found)} jobs that a killed Snakemake left in the queue: {', '.join(found)}",
+            file=sys.stderr,
+        )
+        subprocess.run(["scancel", *found], check=False)
+        end = time.monotonic() + within_s
+        while alive() and time.monotonic() < end:
+            time.sleep(0.5)
+    return found
+
+
+def _job_prefix() -> str:
+    return f"burstbench_{hashlib.sha256(str(ROOT).encode()).hexdigest()[:8]}"
 
 
 def prefix() -> str:
