@@ -277,6 +277,20 @@ _USERS = {
 }  # fmt: skip
 
 
+class Settings(dict[str, Any]):
+    """The parameters of a verb: one that is missing is the caller's mistake, not ours."""
+
+    def __missing__(self, key: str) -> NoReturn:
+        raise UserError(f"--settings: key {key!r} is missing; found {', '.join(map(str, self)) or 'none'}")
+
+
+def _as_settings(value: Any) -> Any:
+    """Make settings of the mappings in a value, at every depth."""
+    if isinstance(value, dict):
+        return Settings({key: _as_settings(inner) for key, inner in value.items()})
+    return [_as_settings(inner) for inner in value] if isinstance(value, list) else value
+
+
 def settings(text: str) -> dict[str, Any]:
     """Parse the value of `--settings`: a JSON object, or the path of a JSON or YAML file that holds one."""
     if not text.lstrip().startswith("{"):
@@ -304,7 +318,8 @@ def settings(text: str) -> dict[str, Any]:
         raise argparse.ArgumentTypeError(f"{source}not {kind}: {error}") from error
     if not isinstance(value, dict):
         raise argparse.ArgumentTypeError(f"{source}found {type(value).__name__}, expected a mapping")
-    return value
+    parsed: Settings = _as_settings(value)
+    return parsed
 
 
 def add_settings(parser: argparse.ArgumentParser) -> None:
@@ -487,6 +502,11 @@ def _explain(error: OSError) -> str | None:
     return f"{names[-1]}: {says}" if names else str(error) if says in str(error) else f"{says}: {error}"
 
 
+def _printable(text: str) -> str:
+    """A message without the control characters of a file that is noise."""
+    return "".join(letter if letter.isprintable() or letter == "\n" else "\ufffd" for letter in text)
+
+
 def main(argv: list[str] | None = None) -> None:
     """Run one verb; exit with 2 and one sentence on stderr when the input is wrong.
 
@@ -510,7 +530,7 @@ def main(argv: list[str] | None = None) -> None:
             sys.exit(status)
         return
     except UserError as error:
-        print(f"{name}: {error}", file=sys.stderr)
+        print(f"{name}: {_printable(str(error))}", file=sys.stderr)
     except OSError as error:
         if (text := _explain(error)) is None:
             raise

@@ -176,6 +176,8 @@ class Contract:
         Raises:
             ContractError: as `validate`; or the file is missing or not readable.
         """
+        if Path(path).is_dir():
+            raise ContractError(f"{path}: found a folder, expected a file (contract {self.name!r})")
         try:
             if Path(path).suffix == ".csv":
                 table = self._read_csv(Path(path), columns)
@@ -185,7 +187,8 @@ class Contract:
             raise ContractError(f"{path}: no such file (contract {self.name!r})") from error
         except (pa.ArrowInvalid, pa.ArrowKeyError) as error:
             kind = "CSV" if Path(path).suffix == ".csv" else "Parquet"
-            raise ContractError(f"{path}: not a readable {kind} file (contract {self.name!r}): {error}") from error
+            says = " ".join(str(error).split())
+            raise ContractError(f"{path}: not a readable {kind} file (contract {self.name!r}): {says}") from error
         if columns:
             part = Contract(self.name, self.description, tuple(c for c in self.columns if c.name in columns))
             return part.validate(table, path)

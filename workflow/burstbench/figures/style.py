@@ -21,7 +21,7 @@ from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
 from burstbench.errors import UserError
-from burstbench.files import replaced
+from burstbench.files import read_yaml, replaced
 
 STRIP_IN = 0.22  # height of the strip above the panels that holds the legend and the mark
 PHI = 0.6180339887498949
@@ -76,16 +76,9 @@ class Style:
         """Read `figures.yaml`.
 
         Raises:
-            StyleError: the file is missing, not YAML or not a mapping.
+            UserError: the file is missing, not YAML or not a mapping.
         """
-        import yaml
-
-        try:
-            values = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
-        except FileNotFoundError as error:
-            raise StyleError(f"{path}: no such style file") from error
-        except yaml.YAMLError as error:
-            raise StyleError(f"{path}: not YAML: {error}") from error
+        values = read_yaml(path)
         if not isinstance(values, dict):
             raise StyleError(f"{path}: found {type(values).__name__}, expected a mapping")
         return cls(values, str(path))
@@ -146,7 +139,10 @@ def apply(matplotlibrc: Path) -> None:
     """
     if not Path(matplotlibrc).is_file():
         raise StyleError(f"{matplotlibrc}: no such file (matplotlib's defaults)")
-    matplotlib.rc_file(matplotlibrc)
+    try:
+        matplotlib.rc_file(matplotlibrc)
+    except UnicodeDecodeError as error:
+        raise StyleError(f"{matplotlibrc}: not a text in UTF-8: {error}") from error
     shipped = matplotlib.get_data_path()
     manager = font_manager.fontManager
     manager.ttflist = [font for font in manager.ttflist if font.fname.startswith(shipped)]

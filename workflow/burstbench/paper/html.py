@@ -138,6 +138,8 @@ def render(
             evidence=_evidence(document, makers),
             titles={exhibit.anchor: _called(exhibit) for exhibit in (*document.figures, *document.tables)},
         )
+    except UnicodeDecodeError as error:
+        raise UserError(f"{template}: not a text in UTF-8: {error}") from error
     except jinja2.TemplateError as error:
         line = f", line {error.lineno}" if isinstance(error, jinja2.TemplateSyntaxError) else ""
         raise UserError(f"{template}{line}: {error.message}") from error

@@ -12,7 +12,7 @@ from typing import Any
 from burstbench.cli import settings
 from burstbench.contracts import ENGINES, SCORECARD, TRACE_CHECK, TRACES
 from burstbench.errors import UserError
-from burstbench.files import write_json, write_text
+from burstbench.files import read_yaml, write_json, write_text
 from burstbench.paper.claims import serving, workload
 from burstbench.paper.claims.evidence import Finding, NoDataError, Tables, Test, contract_of, digits, of_a_run
 
@@ -100,12 +100,7 @@ def read_claims(path: Path) -> tuple[Claim, ...]:
         UserError: a key is missing or unknown, a test, table, input or verdict is not known, or the claims are not
             1 to 19; the message names claim, part and key.
     """
-    import yaml
-
-    try:
-        value = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, yaml.YAMLError) as error:
-        raise UserError(f"{path}: {error}") from error
+    value = read_yaml(path)
     rows = _mapping(value, str(path), {"claims"})["claims"]
     claims = []
     for index, row in enumerate(rows):
