@@ -72,10 +72,16 @@ TABLES: dict[str, tuple[str, ...]] = {
     "table2": (),
     "table3": ("warmup_summary",),
 }
+if (ROOT / "data/validation/vllm_cpu.csv").exists():  # made on a quiet machine, with vLLM
+    VALIDATION |= {
+        "validation_cpu": "data/validation/vllm_cpu.csv",
+        "validation_cpu_series": "data/validation/vllm_cpu_series.csv",
+    }
 # Exhibits beside the paper's own, where the engine is simulated; in the order in which they are shown.
 VALIDATION_FIGURES: dict[str, tuple[str, ...]] = {
     "validation_log": ("validation_log_series",),
     "validation_kernels": ("validation_kernels",),
+    **({"validation_cpu": ("validation_cpu_series",)} if "validation_cpu" in VALIDATION else {}),
     "validation_published": ("validation_published",),
 }
 SIMULATION_FIGURES: dict[str, tuple[str, ...]] = {"sensitivity": ("sensitivity",)}
@@ -86,6 +92,7 @@ VALIDATION_TABLES: dict[str, tuple[str, ...]] = {
     "validation_scheduler": ("validation_scheduler", "validation_scheduler_prefix_caching"),
     "validation_log": ("validation_log",),
     "validation_kernels": ("validation_kernels",),
+    **({"validation_cpu": ("validation_cpu",)} if "validation_cpu" in VALIDATION else {}),
     "validation_published": ("validation_published",),
 }
 # The supplement: what stands behind the figures of the workload.

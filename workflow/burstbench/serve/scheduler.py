@@ -539,16 +539,18 @@ def _simulate(
         duration = max(np.int64(1), np.int64(np.floor(time_s * 1e9 + 0.5)))
         waiting = count[_ARRIVED] - count[_HEAD] + count[_STACKED]
         if interval > 0:
-            last = (now + duration - 1) // interval
+            last = int((now + duration - 1) // interval)
             if last >= timeline.shape[0]:
                 grown = np.zeros((2 * (last + 1), 8))
                 grown[: timeline.shape[0]] = timeline
                 timeline = grown
-            first = now // interval
+            first = int(now // interval)
             timeline[first, PREEMPTIONS] += batch[_VICTIMS]
             timeline[first, STEPS] += 1
             for which in range(first, last + 1):
-                inside = min(now + duration, (which + 1) * interval) - max(now, which * interval)
+                inside = int(
+                    min(now + duration, np.int64((which + 1) * interval)) - max(now, np.int64(which * interval))
+                )
                 timeline[which, BUSY_NS] += inside
                 timeline[which, PREFILL_SUM] += batch[_TOKENS] * (inside / duration)
                 timeline[which, DECODE_SUM] += batch[_DECODES] * (inside / duration)
