@@ -5,11 +5,12 @@
 Some minutes; docs/cluster.md holds its table. The two that need no waiting are in test_slurm_faults.py.
 """
 
+import contextlib
 import os
 import re
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -57,14 +58,19 @@ def ready(clone: Clone) -> Clone:
 
 
 @pytest.fixture
-def running(ready: Clone) -> Run:
+def running(ready: Clone) -> Iterator[Run]:
     """Snakemake with one long cell that serves."""
     for path in (ready.folder / "results/slurm").glob(f"*/{CELL}*"):
         os.system(f"rm -rf {path}" if "plan" not in str(path) else "true")
     os.system(f"rm -rf {ready.folder}/results/slurm/serve/{CELL} {ready.folder}/results/slurm/logs/serve/{CELL}.log")
     run = ready.start(TARGET, profile="slurm_a800")
-    ready.until(lambda: ready.serving(CELL), "the cell serves", 180)
-    return run
+    try:
+        ready.until(lambda: ready.serving(CELL), "the cell serves", 180)
+        yield run
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(run.process.pid, signal.SIGKILL)
+        ready.cluster.slurm("scancel --user=root")
 
 
 FAULTS: dict[str, Callable[[Clone, Run], None]] = {}

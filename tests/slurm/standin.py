@@ -21,7 +21,7 @@ TOKENS = 3
 def main(words: list[str]) -> None:
     """Answer as an interpreter does: what is installed (-c), or the server (-m)."""
     if "-c" in words:
-        print(json.dumps(["0", {"vllm": "0+standin"}]) if "m.distributions" in " ".join(words) else "0+standin")
+        print(json.dumps(["0", {"vllm": "0+standin"}]) if "json" in " ".join(words) else "0+standin")
         return
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     asyncio.run(Engine().serve(int(words[words.index("--port") + 1])))
