@@ -200,14 +200,15 @@ def cpu(inputs: Inputs, runs: Sequence[Path]) -> Made:
             cells.append(percent(float(one["error"][0])))
         rows.append(cells)
     text = caption(
-        "A real vLLM 0.32 that serves a random model of 4 layers on a processor, and the simulator with step times "
-        "fitted (serve fit) to the step log of the first run",
+        "The engine core of a real vLLM 0.32 that serves a random model of 4 layers on one thread of a processor, and "
+        "the simulator with step times fitted (serve fit) to the step log of the first run",
         inputs.facts,
         (),
-        "all requests; times from sending",
+        "all requests; times from arrival, in processor time of the engine",
         f"{', '.join(number(where(table, run=name)['requests'][0]) for name in names)} requests",
-        "The other runs are predicted from arrivals and lengths alone; nothing is fitted to them. The client's and the "
-        "API server's own time, which the step log does not hold, is in the measured times and not in the simulated.",
+        "The other runs are predicted from arrivals and lengths alone; nothing is fitted to them. The machine was busy "
+        "with other work, which slows a step in processor time too: the fitted run itself misses by as much as its "
+        "first column of errors says. No HTTP, no client.",
     )
     return Made(inputs.artifact, rows, text)
 
