@@ -22,7 +22,7 @@ smoke: $(VENV)/.runtime $(VLLM)/.done
 	@$(SNAKEMAKE) --configfile config/studies/smoke.yaml
 
 ## test: install what the tests need and run them all
-test: $(VENV)/.dev
+test: $(VENV)/.dev $(VLLM)/.done
 	@PATH="$(CURDIR)/$(VENV)/bin:$$PATH" bash tests/run
 
 ## lint: the quality gates alone
@@ -40,9 +40,9 @@ lock:
 	sed -i '/# Made by/,$$d' envs/runtime.yaml
 	{ echo '      # Made by `make lock` from runtime.txt'; sed -nE 's/^([A-Za-z0-9._-]+==[^ ;\\]+).*/      - \1/p' envs/runtime.txt; } >> envs/runtime.yaml
 
-## clean: remove the environment; results and fetched data stay
+## clean: remove the environments; results and fetched data stay
 clean:
-	rm -rf $(VENV)
+	rm -rf $(VENV) $(VLLM)
 
 ## help: this list
 help:
