@@ -36,7 +36,7 @@ def test_a_bare_call_plans_the_default_study():
     jobs, _ = planned()
     assert jobs["plan_make"] == jobs["serve_simulate"] == 42
     # Of the paper, the validation of the simulator, its settings, the supplement.
-    assert (jobs["figure"], jobs["table"]) == (17 + 3 + 1 + 1, 3 + 4 + 2 + 13)
+    assert (jobs["figure"], jobs["table"]) == (17 + 4 + 1 + 1, 3 + 5 + 2 + 13)
 
 
 def test_the_workstation_profile_plans_the_same():

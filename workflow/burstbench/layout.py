@@ -36,6 +36,8 @@ VALIDATION = {
     "validation_log": "data/validation/rtx4090.csv",
     "validation_log_series": "data/validation/rtx4090_series.csv",
     "recovery_gamma": "data/validation/recovery_gamma.csv",
+    "validation_cpu": "data/validation/vllm_cpu.csv",
+    "validation_cpu_series": "data/validation/vllm_cpu_series.csv",
 }
 VALIDATED = ("validation_kernels", "validation_published")
 # Tables that the trace room makes beside the trace.
@@ -72,16 +74,11 @@ TABLES: dict[str, tuple[str, ...]] = {
     "table2": (),
     "table3": ("warmup_summary",),
 }
-if (ROOT / "data/validation/vllm_cpu.csv").exists():  # made on a quiet machine, with vLLM
-    VALIDATION |= {
-        "validation_cpu": "data/validation/vllm_cpu.csv",
-        "validation_cpu_series": "data/validation/vllm_cpu_series.csv",
-    }
 # Exhibits beside the paper's own, where the engine is simulated; in the order in which they are shown.
 VALIDATION_FIGURES: dict[str, tuple[str, ...]] = {
     "validation_log": ("validation_log_series",),
     "validation_kernels": ("validation_kernels",),
-    **({"validation_cpu": ("validation_cpu_series",)} if "validation_cpu" in VALIDATION else {}),
+    "validation_cpu": ("validation_cpu_series",),
     "validation_published": ("validation_published",),
 }
 SIMULATION_FIGURES: dict[str, tuple[str, ...]] = {"sensitivity": ("sensitivity",)}
@@ -92,7 +89,7 @@ VALIDATION_TABLES: dict[str, tuple[str, ...]] = {
     "validation_scheduler": ("validation_scheduler", "validation_scheduler_prefix_caching"),
     "validation_log": ("validation_log",),
     "validation_kernels": ("validation_kernels",),
-    **({"validation_cpu": ("validation_cpu",)} if "validation_cpu" in VALIDATION else {}),
+    "validation_cpu": ("validation_cpu",),
     "validation_published": ("validation_published",),
 }
 # The supplement: what stands behind the figures of the workload.
