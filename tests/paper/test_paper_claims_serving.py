@@ -134,7 +134,12 @@ def test_a_case_that_cannot_be_tested_is_named(tmp_path):
     rows = steps("failure_rate", [0, 0, 0.5, 0.5, 0, 0]) + steps("failure_rate", [0] * 6, gpu="a6000")
     found = serving.recovers(study(tmp_path, vary_alpha_summary=rows), FAILURES)
     assert found.holds is True
-    assert "llama a6000: the failure rate does not jump" in found.reason
+    assert found.reason == (
+        "on 1 of 2 cases: llama a800: the failure rate recovers; not testable on llama a6000: the failure"
+        " rate does not jump"
+    )
+    every = serving.recovers(study(tmp_path, vary_alpha_summary=rows[: len(rows) // 2]), FAILURES)
+    assert every.reason == "llama a800: the failure rate recovers"
 
 
 def test_a_step_without_an_answer_is_not_testable(tmp_path):
@@ -150,6 +155,12 @@ def test_kv_fills(tmp_path):
     for use, holds in (([0.3, 0.4, 0.8, 0.99, 0.8, 0.4], True), ([0.3, 0.4, 0.99, 0.6, 0.5, 0.4], False)):
         rows = steps("failure_rate", failures) + steps("kv_usage_p90", use)
         assert serving.kv_fills(study(tmp_path, vary_alpha_summary=rows), {"at_least": 0.9}).holds is holds
+    rows = steps("failure_rate", failures) + steps("kv_usage_p90", [0.5] * 6)
+    for metric in ("failure_rate", "kv_usage_p90"):
+        rows += steps(metric, [0] * 6, gpu="a6000")
+    found = serving.kv_fills(study(tmp_path, vary_alpha_summary=rows), {"at_least": 0.9})
+    assert found.holds is False
+    assert found.reason.startswith("on 1 of 2 cases: llama a800: not so")
     rows = steps("failure_rate", [0] * 6) + steps("kv_usage_p90", [1.0] * 6)
     assert serving.kv_fills(study(tmp_path, vary_alpha_summary=rows), {"at_least": 0.9}).holds is None
 

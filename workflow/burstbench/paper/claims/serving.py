@@ -249,11 +249,14 @@ def recovers(tables: Tables, p: Mapping[str, Any]) -> Finding:
 def _where_it_can(
     numbers: Sequence[Number], holds: Mapping[str, bool], claim: str, others: Sequence[str], why: str
 ) -> Finding:
-    """A finding on the cases that can be tested, which names the others and why they cannot."""
+    """A finding on the cases that can be tested, which says first how many they are, and why the others cannot."""
     if not holds:
         return Finding(tuple(numbers), None, f"{', '.join(others)}: {why}")
     verdict, reason = verdicts(holds, claim)
-    return Finding(tuple(numbers), verdict, f"{reason}; {', '.join(others)}: {why}" if others else reason)
+    if others:
+        tested = f"on {len(holds)} of {len(holds) + len(others)} cases"
+        reason = f"{tested}: {reason}; not testable on {', '.join(others)}: {why}"
+    return Finding(tuple(numbers), verdict, reason)
 
 
 def _three(case: Case, values: tuple[float, float, float], p: Mapping[str, Any]) -> list[Number]:
