@@ -253,8 +253,7 @@ def published(inputs: Inputs, style: Style) -> Drawn:
         (),
         "all points that we know with their batch and length",
         f"{size(rows)} points",
-        "Nothing was fitted to them. Two more misses are known without values to draw: a report on Mistral-7B of "
-        "October 2023 (simulated 39 to 50 % too fast) and an H100 near saturation (129 % too slow).",
+        "Nothing was fitted to them.",
     )
     names = ("model", "gpu", "quantity", "requests", "tokens", "published_ms", "simulated_ms", "error")
     return Drawn(figure, text, {name: list(rows[name]) for name in names})
