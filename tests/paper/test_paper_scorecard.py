@@ -150,8 +150,9 @@ def test_wrong_claims_are_refused(root, tmp_path, change, message):
 def test_a_test_without_its_parameter_is_refused(root, tmp_path):
     path = broken(root, tmp_path, lambda v: v["claims"][0]["parts"][0]["parameters"].pop("expected"))
     (claim, *_) = read_claims(path)
+    day = {"day": 1, "date": "2023-11-01", "service": "api", "model": "ChatGPT", "requests": 1}
     with pytest.raises(UserError, match="part 'all requests': the test needs the parameter 'expected'"):
-        judge(claim.parts[0], study(tmp_path, daily_counts=[]), REAL)
+        judge(claim.parts[0], study(tmp_path, daily_counts=[day]), REAL)
 
 
 @pytest.fixture
