@@ -10,7 +10,7 @@ from typing import Any
 
 from burstbench.config import ROOT, Cell, cells, load_yaml
 from burstbench.plan.phases import files as phase_files
-from burstbench.plan.phases import needs_trace
+from burstbench.plan.phases import follows_trace, needs_trace
 from burstbench.sources.registry import read_registry
 
 # Tables of the characterise room, by the verb that makes them.
@@ -42,8 +42,14 @@ VALIDATION = {
 VALIDATED = ("validation_kernels", "validation_published")
 # Tables that the trace room makes beside the trace.
 TRACE_TABLES = {"trace_check": "check", "trace_window": "window"}
-# What simulated runs are shown with beside their cells: Table III calibrated, claims under other assumptions, seeds.
-SIMULATION = ("calibration", "sensitivity", "vary_bands")
+_VARIED = ("vary_alpha", "vary_beta", "vary_theta")
+# What simulated runs are shown with beside their cells, and the experiments that each repeats: Table III calibrated,
+# claims under other assumptions, seeds.
+SIMULATION: dict[str, tuple[str, ...]] = {
+    "calibration": ("warmup",),
+    "sensitivity": ("warmup", "mirror_conversation", "mirror_api", *_VARIED),
+    "vary_bands": _VARIED,
+}
 _HOURLY = ("hourly_counts", "published_hourly_boxes", "published_reading_errors")
 FIGURES: dict[str, tuple[str, ...]] = {
     "fig01": ("daily_counts", "published_daily_requests", "published_reading_errors"),
@@ -197,8 +203,8 @@ class Layout:
         if name in TRACE_TABLES:
             return f"{self.root}/trace/{TRACE_TABLES[name]}.csv"
         if name in SIMULATION:
-            if self.config["engine"] != "simulator":
-                raise KeyError(f"no table {name!r}: the engine is no simulator")
+            if not self._repeats(name):
+                raise KeyError(f"no table {name!r}: its cells cannot be repeated")
             return f"{self.root}/simulation/{name}.parquet"
         for tables in CHARACTERISE.values():
             if name in tables:
@@ -247,10 +253,40 @@ class Layout:
         """Whether step times are the simulator's: then the artifacts say how well it does."""
         return self.config["engine"] in ("simulator", "vllm-emulated")
 
-    def _world(self, experiments: tuple[str, ...]) -> dict[str, Any]:
-        """Return what simulated cells of some experiments are made from, and which they are, without their seeds."""
+    def _phases(self, experiments: tuple[str, ...]) -> list[dict[str, Any]]:
+        """Return the phases of those of some experiments that the study has."""
+        found = self.config["experiments"]
+        return [phase for name in experiments if name in found for phase in found[name]["phases"]]
+
+    def _repeats(self, name: str) -> bool:
+        """Whether a table of `SIMULATION` is made: whether one process can repeat the cells that it stands beside.
+
+        It has `initial`, not what a probe found, and of the trace no more than the fitted profile, for `sensitivity`.
+        """
+        phases = self._phases(SIMULATION[name])
+        if self.config["engine"] != "simulator" or "probe" in self.config["plan"] or not phases:
+            return False
+        if name == "calibration":  # plans a warm-up of its own: so many seconds, nothing varied
+            return all(phase.keys() == {"name", "seconds"} for phase in phases)
+        if name == "sensitivity":  # has the profile
+            phases = [{key: phase[key] for key in phase.keys() - {"mirror"}} for phase in phases]
+        return not any(map(follows_trace, phases))
+
+    def simulation_files(self, name: str) -> list[str]:
+        """Return the files that the settings of a table of `SIMULATION` name."""
+        settings = self.config["simulation"]
+        lengths = {
+            "calibration": settings["calibration"]["response_lengths"],
+            "sensitivity": [variant.get("response_lengths", {}) for variant in settings["sensitivity"]],
+        }.get(name, [])
+        measured = [part["file"] for part in lengths if "file" in part]
+        functions = [str(path) for path in phase_files(self._phases(SIMULATION[name]))]
+        return list(dict.fromkeys([*self.simulator_files(), *measured, *functions]))
+
+    def _world(self, table: str) -> dict[str, Any]:
+        """Return what the cells of a table of `SIMULATION` are made from, and which they are, without their seeds."""
         config = self.config
-        made = [name for name in experiments if name in config["experiments"]]
+        made = [name for name in SIMULATION[table] if name in config["experiments"]]
         rows = {(cell.experiment, cell.model, cell.gpu): None for name in made for cell in cells(config, name)}
         return {
             "root_seed": config["seed"],
@@ -268,7 +304,7 @@ class Layout:
         """Return what the bands of Fig. 17 depend on, as JSON."""
         config, metrics = self.config, self.config["metrics"]
         return as_json(
-            self._world(("vary_alpha", "vary_beta", "vary_theta")),
+            self._world("vary_bands"),
             seeds=config["simulation"]["band_seeds"],
             beta_kind=config["plan"]["beta_kind"],
             bootstrap=metrics["bootstrap"],
@@ -278,7 +314,7 @@ class Layout:
     def calibration_settings(self) -> str:
         """Return what the calibration of Table III depends on, as JSON."""
         config = self.config
-        world = self._world(("warmup",))
+        world = self._world("calibration")
         rows: dict[str, dict[str, Any]] = {}
         for _, model, gpu in world.pop("cells"):
             rows.setdefault(model, {})[gpu] = config["initial"][model][gpu]
@@ -292,7 +328,7 @@ class Layout:
         """Return what the claims under other assumptions depend on, as JSON."""
         config, metrics = self.config, self.config["metrics"]
         return as_json(
-            self._world(("warmup", "mirror_conversation", "mirror_api", "vary_alpha", "vary_beta", "vary_theta")),
+            self._world("sensitivity"),
             seeds=config["seeds"],
             beta_kind=config["plan"]["beta_kind"],
             variants=config["simulation"]["sensitivity"],
@@ -496,7 +532,7 @@ class Layout:
     def simulation(self, kind: str) -> list[str]:
         """Return every file of the figures, or of the tables, that simulated runs are shown with."""
         exhibits = {"figures": SIMULATION_FIGURES, "tables": SIMULATION_TABLES}[kind]
-        return self._files(kind, list(exhibits) if self.config["engine"] == "simulator" else [])
+        return self._files(kind, [name for name, tables in exhibits.items() if all(map(self.has, tables))])
 
     def validation(self, kind: str) -> list[str]:
         """Return every file of the figures, or of the tables, that say how well the simulator does."""
@@ -519,6 +555,11 @@ class Layout:
         suffixes = {"figures": ("svg", "png", "csv", "json"), "tables": ("md", "tex", "csv", "json")}[kind]
         return [f"{self.root}/{kind}/{name}.{suffix}" for name in names for suffix in suffixes]
 
+    def _follows_trace(self, name: str) -> bool:
+        """Whether a table of runs rests on the trace, by the phases of the experiments that it shows."""
+        own = tuple(run for run in self.config["experiments"] if name.startswith(f"{run}_"))
+        return any(map(follows_trace, self._phases(SIMULATION.get(name, own))))
+
     def facts(self, names: tuple[str, ...] | None = None) -> str:
         """Return, as JSON, what an artifact must say of its inputs.
 
@@ -527,12 +568,11 @@ class Layout:
                 so that another engine does not make it again; a run says the trace only where it follows it.
         """
         config = self.config
-        followed = ("mirror_", "responses_", "sensitivity")
         facts: dict[str, Any] = {"study": config["study"]}
         if (
             names is None
             or any(name in tables for tables in (*CHARACTERISE.values(), TRACE_TABLES) for name in names)
-            or any(name.startswith(followed) for name in names)
+            or any(map(self._follows_trace, names))
         ):
             real = config["trace"]["source"] == "real"
             rows = [self.datasets[name] for name in config["trace"]["datasets"]] if real else []

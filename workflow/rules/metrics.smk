@@ -62,27 +62,29 @@ rule metrics_lengths:
         " 2> {log}"
 
 
-rule metrics_sweep:
-    input:
-        layout.simulator_files(),
-        pool_index=f"{root}/prompts/pool_index.parquet",
-        replies=f"{root}/prompts/replies.parquet",
-    output:
-        f"{root}/simulation/vary_bands.parquet",
-    log:
-        f"{root}/logs/simulation/sweep.log",
-    benchmark:
-        f"{root}/benchmarks/simulation/sweep.tsv"
-    conda:
-        "../../envs/runtime.yaml"
-    resources:
-        mem_mb=3000,
-        runtime=30,
-    params:
-        settings=layout.band_settings(),
-        code=code("metrics.sweep"),
-    message:
-        "Repeat the variations with more seeds"
-    shell:
-        "burstbench metrics sweep --settings {params.settings:q} --pool-index {input.pool_index}"
-        " --replies {input.replies} --out {output} 2> {log}"
+if layout.has("vary_bands"):
+
+    rule metrics_sweep:
+        input:
+            layout.simulation_files("vary_bands"),
+            pool_index=f"{root}/prompts/pool_index.parquet",
+            replies=f"{root}/prompts/replies.parquet",
+        output:
+            f"{root}/simulation/vary_bands.parquet",
+        log:
+            f"{root}/logs/simulation/sweep.log",
+        benchmark:
+            f"{root}/benchmarks/simulation/sweep.tsv"
+        conda:
+            "../../envs/runtime.yaml"
+        resources:
+            mem_mb=3000,
+            runtime=30,
+        params:
+            settings=layout.band_settings(),
+            code=code("metrics.sweep"),
+        message:
+            "Repeat the variations with more seeds"
+        shell:
+            "burstbench metrics sweep --settings {params.settings:q} --pool-index {input.pool_index}"
+            " --replies {input.replies} --out {output} 2> {log}"

@@ -173,30 +173,32 @@ rule paper_crate:
         "burstbench paper crate --provenance {input} --out {output} 2> {log}"
 
 
-rule paper_sensitivity:
-    input:
-        layout.simulator_files(),
-        claims="config/claims.yaml",
-        pool_index=f"{root}/prompts/pool_index.parquet",
-        replies=f"{root}/prompts/replies.parquet",
-        gamma_profile=f"{root}/characterise/gamma_profile.parquet",
-    output:
-        f"{root}/simulation/sensitivity.parquet",
-    log:
-        f"{root}/logs/simulation/sensitivity.log",
-    benchmark:
-        f"{root}/benchmarks/simulation/sensitivity.tsv"
-    conda:
-        "../../envs/runtime.yaml"
-    resources:
-        mem_mb=3000,
-        runtime=30,
-    params:
-        settings=layout.sensitivity_settings(),
-        code=code("paper.sensitivity"),
-    message:
-        "Test the claims under other assumptions of the simulator"
-    shell:
-        "burstbench paper sensitivity --settings {params.settings:q} --claims {input.claims}"
-        " --pool-index {input.pool_index} --replies {input.replies} --gamma-profile {input.gamma_profile}"
-        " --out {output} 2> {log}"
+if layout.has("sensitivity"):
+
+    rule paper_sensitivity:
+        input:
+            layout.simulation_files("sensitivity"),
+            claims="config/claims.yaml",
+            pool_index=f"{root}/prompts/pool_index.parquet",
+            replies=f"{root}/prompts/replies.parquet",
+            gamma_profile=f"{root}/characterise/gamma_profile.parquet",
+        output:
+            f"{root}/simulation/sensitivity.parquet",
+        log:
+            f"{root}/logs/simulation/sensitivity.log",
+        benchmark:
+            f"{root}/benchmarks/simulation/sensitivity.tsv"
+        conda:
+            "../../envs/runtime.yaml"
+        resources:
+            mem_mb=3000,
+            runtime=30,
+        params:
+            settings=layout.sensitivity_settings(),
+            code=code("paper.sensitivity"),
+        message:
+            "Test the claims under other assumptions of the simulator"
+        shell:
+            "burstbench paper sensitivity --settings {params.settings:q} --claims {input.claims}"
+            " --pool-index {input.pool_index} --replies {input.replies} --gamma-profile {input.gamma_profile}"
+            " --out {output} 2> {log}"

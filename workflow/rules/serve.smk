@@ -202,27 +202,29 @@ rule serve_validate:
         " --points {input.points} --kernels {output.kernels} --published {output.published} 2> {log}"
 
 
-rule serve_calibrate:
-    input:
-        layout.simulator_files(),
-        pool_index=f"{root}/prompts/pool_index.parquet",
-        replies=f"{root}/prompts/replies.parquet",
-    output:
-        f"{root}/simulation/calibration.parquet",
-    log:
-        f"{root}/logs/simulation/calibrate.log",
-    benchmark:
-        f"{root}/benchmarks/simulation/calibrate.tsv"
-    conda:
-        "../../envs/runtime.yaml"
-    resources:
-        mem_mb=2000,
-        runtime=30,
-    params:
-        settings=layout.calibration_settings(),
-        code=code("serve.calibrate"),
-    message:
-        "Calibrate Table III on the simulated engine"
-    shell:
-        "burstbench serve calibrate --settings {params.settings:q} --pool-index {input.pool_index}"
-        " --replies {input.replies} --out {output} 2> {log}"
+if layout.has("calibration"):
+
+    rule serve_calibrate:
+        input:
+            layout.simulation_files("calibration"),
+            pool_index=f"{root}/prompts/pool_index.parquet",
+            replies=f"{root}/prompts/replies.parquet",
+        output:
+            f"{root}/simulation/calibration.parquet",
+        log:
+            f"{root}/logs/simulation/calibrate.log",
+        benchmark:
+            f"{root}/benchmarks/simulation/calibrate.tsv"
+        conda:
+            "../../envs/runtime.yaml"
+        resources:
+            mem_mb=2000,
+            runtime=30,
+        params:
+            settings=layout.calibration_settings(),
+            code=code("serve.calibrate"),
+        message:
+            "Calibrate Table III on the simulated engine"
+        shell:
+            "burstbench serve calibrate --settings {params.settings:q} --pool-index {input.pool_index}"
+            " --replies {input.replies} --out {output} 2> {log}"

@@ -79,6 +79,11 @@ def needs_trace(phase: dict[str, Any]) -> bool:
     return lengths_kind(phase) in {"replay", "joint"}
 
 
+def follows_trace(phase: dict[str, Any]) -> bool:
+    """Whether a valid phase follows the trace in anything: its requests, its lengths or its fitted profile."""
+    return "mirror" in phase or lengths_kind(phase) in {"replay", "joint", "trace"}
+
+
 def _validate_phase(phase: Any, at: str, prompt_max_tokens: int | None) -> None:
     if not isinstance(phase, dict):
         raise fail(at, phase, "a mapping with a name and one of " + ", ".join(EXTENTS))

@@ -1,0 +1,109 @@
+"""What a study makes and says of it, by its configuration."""
+
+import json
+from pathlib import Path
+
+import pytest
+from burstbench.config import ROOT, check, load
+from burstbench.layout import SIMULATION, Layout
+
+STUDY = ROOT / "config/study.yaml"
+ALL = set(SIMULATION)
+WARMUP = {"name": "warmup", "seconds": 1000}
+VARIED = {"name": "variation", "requests": 2200}
+TRACE = {"service": "conversation", "model": "ChatGPT"}
+MIRROR = {**TRACE, "compressed_s": 60, "scaled_to": "conversation"}
+REPLAY = {"service": "api", "from_s": 0, "seconds": 3600}
+PROBE = {"target": [0.3, 0.4], "seconds": 200, "probes": 8}
+MEASURED = {"kind": "measured", "file": "data/run/requests.parquet"}
+
+
+def layout_of(experiment=None, phases=(), **changed):
+    """The layout of the default study with one experiment's phases changed; it is right."""
+    config = load([STUDY])
+    config |= changed
+    if experiment:
+        config["experiments"][experiment] = {"phases": list(phases)}
+    return Layout(check(config, [STUDY]))
+
+
+@pytest.mark.parametrize(
+    ("experiment", "phases", "left_out"),
+    [
+        (None, (), set()),
+        ("warmup", [{"name": "warmup", "requests": 50}], {"calibration"}),
+        ("warmup", [WARMUP | {"alpha": {"kind": "constant", "value": 2.0}}], {"calibration"}),
+        ("warmup", [WARMUP | {"lengths": {"kind": "trace"} | TRACE}], {"calibration", "sensitivity"}),
+        ("vary_alpha", [WARMUP, VARIED | {"lengths": {"kind": "trace"} | TRACE}], {"sensitivity", "vary_bands"}),
+        ("vary_alpha", [WARMUP, VARIED | {"lengths": {"kind": "joint"} | TRACE}], {"sensitivity", "vary_bands"}),
+        ("vary_beta", [WARMUP, {"name": "replayed", "replay": REPLAY}], {"sensitivity", "vary_bands"}),
+        ("vary_theta", [WARMUP, {"name": "mirrored", "mirror": MIRROR}], {"vary_bands"}),
+        ("mirror_api", [{"name": "m", "mirror": MIRROR, "lengths": {"kind": "constant", "tokens": 9}}], set()),
+        ("mirror_api", [{"name": "m", "mirror": MIRROR, "lengths": {"kind": "trace"} | TRACE}], {"sensitivity"}),
+        ("responses", [WARMUP, {"name": "replayed", "replay": REPLAY}], set()),
+    ],
+)
+def test_only_what_can_be_repeated_is_shown_beside_the_cells(experiment, phases, left_out):
+    layout = layout_of(experiment, phases)
+    assert {name for name in SIMULATION if layout.has(name)} == ALL - left_out
+    assert {Path(file).stem for file in layout.simulation("tables")} == ALL - left_out - {"vary_bands"}
+    assert {Path(file).stem for file in layout.simulation("figures")} == {"sensitivity"} - left_out
+    assert ("vary_bands" in layout.figure_tables("fig17")) == ("vary_bands" not in left_out)
+    # The settings of what is made can be told.
+    made = {"calibration": "calibration", "sensitivity": "sensitivity", "vary_bands": "band"}
+    for name in ALL - left_out:
+        assert json.loads(getattr(layout, f"{made[name]}_settings")())["root_seed"] == layout.config["seed"]
+
+
+def test_nothing_is_repeated_with_another_beta_than_the_cells():
+    config = load([STUDY])
+    layout = layout_of(plan=config["plan"] | {"probe": PROBE})
+    assert not any(map(layout.has, SIMULATION))
+    assert layout.simulation("tables") == layout.simulation("figures") == []
+    assert "vary_alpha_summary" in layout.figure_tables("fig17")
+
+
+@pytest.mark.parametrize(
+    ("phase", "follows"),
+    [
+        (VARIED, False),
+        (VARIED | {"lengths": {"kind": "constant", "tokens": 9}}, False),
+        (VARIED | {"lengths": {"kind": "trace"} | TRACE}, True),
+        (VARIED | {"lengths": {"kind": "joint"} | TRACE}, True),
+        ({"name": "replayed", "replay": REPLAY}, True),
+        ({"name": "mirrored", "mirror": MIRROR}, True),
+    ],
+)
+def test_a_run_says_the_trace_where_its_phases_follow_it(phase, follows):
+    layout = layout_of("vary_alpha", [WARMUP, phase])
+    for tables in (("vary_alpha_summary",), ("vary_bands",)):
+        assert ("trace" in json.loads(layout.facts(tables))) == follows
+    for other in ("vary_beta_summary", "warmup_cells", "calibration"):
+        assert "trace" not in json.loads(layout.facts((other,)))
+
+
+@pytest.mark.parametrize("name", ["mirror_api_timeline", "responses_length_counts", "sensitivity"])
+def test_what_follows_the_trace_in_the_default_study_says_it(name):
+    assert json.loads(layout_of().facts((name,)))["trace"] == "twin"
+    # By what the experiments are, not by their names.
+    plain = {run: {"phases": [WARMUP]} for run in load([STUDY])["experiments"]}
+    assert "trace" not in json.loads(layout_of(experiments=plain).facts((name,)))
+
+
+def test_files_that_the_settings_of_simulated_runs_name_are_inputs():
+    simulation = load([STUDY])["simulation"]
+    function = {"kind": "table", "csv": "data/alpha.csv"}
+    phases = [WARMUP, VARIED | {"every": 200, "alpha": function}]
+    layout = layout_of(
+        "vary_alpha",
+        phases,
+        simulation=simulation
+        | {
+            "calibration": simulation["calibration"] | {"response_lengths": [{"kind": "empirical"}, MEASURED]},
+            "sensitivity": [{"label": "a", "scheduler": "v0"}, {"label": "b", "response_lengths": MEASURED}],
+        },
+    )
+    assert layout.simulation_files("calibration") == [MEASURED["file"]]
+    assert layout.simulation_files("sensitivity") == [MEASURED["file"], function["csv"]]
+    assert layout.simulation_files("vary_bands") == [function["csv"]]
+    assert layout.simulator_files() == []
