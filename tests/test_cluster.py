@@ -83,6 +83,18 @@ def test_the_profile_of_both_sends_each_gpu_to_its_own(root):
     assert found["config"] == ["gpus=[a800, a6000]"]
 
 
+def test_accounts_that_do_not_answer_in_time_are_none(tmp_path, monkeypatch):
+    (tmp_path / "sacct").write_text("#!/bin/sh\nexec /bin/sleep 30\n")
+    (tmp_path / "sacct").chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setattr(cluster, "ANSWER_S", 0.3)
+    cluster.keeps_accounts.cache_clear()
+    try:
+        assert not cluster.keeps_accounts()
+    finally:
+        cluster.keeps_accounts.cache_clear()
+
+
 def test_arrays_hold_no_job_back(mine, root):
     mine(arrays=True)
     found = profile(root, "slurm_both")

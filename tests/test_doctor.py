@@ -68,6 +68,53 @@ def test_data_in_a_mirror_folder_counts(diagnose, monkeypatch, tmp_path):
     assert diagnose()[1]["data"][0] == "ok"
 
 
+def test_the_command_that_fetches_names_the_study_that_was_given(diagnose, monkeypatch, root, tmp_path):
+    monkeypatch.setattr(doctor.Layout, "dataset", lambda self, name: str(tmp_path / name))  # none is fetched
+    monkeypatch.chdir(root / "config")
+    overlay = tmp_path / "my study.yaml"
+    overlay.write_text((root / "config/studies/paper.yaml").read_text())
+    assert f"run `snakemake --configfile '{overlay}' " in diagnose("--configfile", str(overlay))[1]["data"][1]
+    relative = diagnose("--configfile", "studies/paper.yaml")[1]["data"][1]
+    assert "run `snakemake --configfile config/studies/paper.yaml " in relative
+
+
+def program(path, text):
+    path.write_text(f"#!/bin/sh\n{text}\n")
+    path.chmod(0o755)
+
+
+@pytest.mark.parametrize(
+    ("scontrol", "expected"),
+    [
+        ("exec /bin/sleep 30", "`scontrol ping` did not answer within 1 s; try it by hand, or ask"),
+        (None, "no scontrol here; run this on a login node"),
+        ("echo 'Slurmctld(primary) at head is DOWN'; exit 1", "the controller does not answer: Slurmctld(primary)"),
+    ],
+    ids=["hangs", "is missing", "is down"],
+)
+def test_a_slurm_that_does_not_answer(scontrol, expected, diagnose, monkeypatch, tmp_path):
+    monkeypatch.setattr(doctor.cluster, "ANSWER_S", 1.0)
+    for name, text in {"sinfo": "exit 0", "sbatch": "exit 0", "scontrol": scontrol}.items():
+        if text:
+            program(tmp_path / name, text)
+    status, lines = diagnose()
+    assert status == 3
+    assert lines["SLURM"][0] == "FAIL"
+    assert expected in lines["SLURM"][1]
+    assert list(lines)[-1] == "SLURM", "nothing is asked after that"
+
+
+def test_a_slurm_that_hangs_later(diagnose, monkeypatch, tmp_path):
+    monkeypatch.setattr(doctor.cluster, "ANSWER_S", 1.0)
+    answer = 'case "$1" in ping | --version) echo UP;; *) exec /bin/sleep 30;; esac'
+    for name, text in {"sinfo": answer, "sbatch": "exit 0", "scontrol": answer}.items():
+        program(tmp_path / name, text)
+    _, lines = diagnose("--gpus", "a800", "--no-probe")
+    assert lines["SLURM"][0] == "ok"
+    for name in ("job status", "partition of a800"):
+        assert "did not answer within 1 s" in lines[name][1], name
+
+
 def test_a_full_disk(diagnose, monkeypatch):
     monkeypatch.setattr(doctor.shutil, "disk_usage", lambda _: type("Usage", (), {"free": 1e6})())
     verdict, text = diagnose()[1]["disk for results"]

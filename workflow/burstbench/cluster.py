@@ -25,6 +25,8 @@ SERVE, PROBE = "serve_vllm_{gpu}", "serve_probe_{gpu}"
 WITH_GPU = ("serve_vllm_", "serve_probe_")
 PACKAGE = ROOT / "workflow"
 LIGHT, IMAGE = "BURSTBENCH_LIGHT", "BURSTBENCH_IMAGE"
+# How long SLURM may take to answer a question, s.
+ANSWER_S = 60.0
 DEPLOYMENT = {"venv": [], "conda": ["conda"], "apptainer": ["apptainer"], "modules": []}
 
 
@@ -58,10 +60,14 @@ def load(file: Path | None = None) -> dict[str, Any]:
 
 @functools.cache
 def keeps_accounts() -> bool:
-    """Whether the cluster here answers `sacct`; False where there is no SLURM."""
+    """Whether the cluster here answers `sacct` in time; False where there is no SLURM."""
     if shutil.which("sacct") is None:
         return False
-    done = subprocess.run(["sacct", "--noheader", "--allocations"], capture_output=True, text=True, timeout=60)
+    command = ["sacct", "--noheader", "--allocations"]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=ANSWER_S)
+    except subprocess.TimeoutExpired:
+        return False
     return done.returncode == 0 and "disabled" not in done.stderr
 
 

@@ -63,7 +63,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def checks(args: argparse.Namespace) -> Iterator[tuple[str, Callable[[], str]]]:
-    """Yield name and function of each check, in the order in which they are best put right."""
+    """Yield name and function of each check, in the order to put them right in; call each before the next."""
     try:
         facts = cluster.load()
     except UserError as error:
@@ -85,11 +85,17 @@ def checks(args: argparse.Namespace) -> Iterator[tuple[str, Callable[[], str]]]:
         yield "study", _failing(error)
         return
     yield "SLURM plugin", plugin
-    yield "data", lambda: data(layout)
+    yield "data", lambda: data(layout, args.configfile)
     yield "weights", lambda: weights(facts, layout)
     yield "disk for results", lambda: disk(ROOT / layout.root, _results_bytes(layout), "results")
-    yield "SLURM", slurm
-    if shutil.which("sinfo") is None or _slurm("scontrol ping").returncode:
+    answered = []
+
+    def controller() -> str:
+        answered.append(slurm())
+        return answered[0]
+
+    yield "SLURM", controller
+    if not answered:
         return
     yield "job status", lambda: status(facts)
     for gpu in gpus:
@@ -116,7 +122,7 @@ def plugin() -> str:
     return found
 
 
-def data(layout: Layout) -> str:
+def data(layout: Layout, overlay: Path) -> str:
     """Every file the study fetches is here, or can be had from the mirror folder."""
     config = layout.config
     names = [config["prompts"]["dataset"], config["prompts"]["tokenizer"]]
@@ -132,7 +138,7 @@ def data(layout: Layout) -> str:
         targets = " ".join(layout.dataset(name) for name in missing)
         raise TroubleError(
             f"not fetched yet: {', '.join(missing)}; on a machine with internet run `snakemake --configfile "
-            f"{_from_root(layout)} {targets}` and copy data/raw, or set BURSTBENCH_MIRROR to a folder that has them"
+            f"{_from_root(overlay)} {targets}` and copy data/raw, or set BURSTBENCH_MIRROR to a folder that has them"
         )
     return ", ".join(names)
 
@@ -352,12 +358,24 @@ def _vllm_python(facts: dict[str, Any], config: dict[str, Any]) -> Path:
     return Path(os.path.expandvars(facts["vllm_python"] or config["engines"]["vllm"]["python"]))
 
 
-def _from_root(layout: Layout) -> str:
-    return f"config/studies/{layout.config['study']}.yaml"
+def _from_root(path: Path) -> str:
+    """A path as it is typed in the clone's folder, where Snakemake runs."""
+    whole = path.resolve()
+    return shlex.quote(str(whole.relative_to(ROOT) if whole.is_relative_to(ROOT) else whole))
 
 
 def _slurm(command: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(shlex.split(command), capture_output=True, text=True, timeout=60)
+    words = shlex.split(command)
+    try:
+        return subprocess.run(words, capture_output=True, text=True, timeout=cluster.ANSWER_S)
+    except subprocess.TimeoutExpired as error:
+        raise TroubleError(
+            f"`{command}` did not answer within {cluster.ANSWER_S:g} s; try it by hand, or ask the administrators"
+        ) from error
+    except FileNotFoundError as error:
+        raise TroubleError(
+            f"no {words[0]} here; run this on a login node of the cluster (or `module load slurm`)"
+        ) from error
 
 
 def _said(done: subprocess.CompletedProcess[str]) -> str:
