@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 from burstbench import cli
+from burstbench.commands.run import FILES
 from burstbench.contracts import CLIENT, PLAN, REQUESTS, STEPS
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "serve"))
@@ -57,6 +58,24 @@ def test_a_late_run_is_summed_up_and_fails(server, tmp_path, capsys):
     out, said = capsys.readouterr()
     assert "ok 20" in out
     assert "burstbench run: lag: 99th percentile" in said
+
+
+@pytest.mark.parametrize(
+    ("url", "more", "expected"),
+    [
+        ("http://127.0.0.1:9/v1", [], "the server does not name its model"),
+        (None, ["--api-key-env", "NO_SUCH_KEY"], "the environment has no variable 'NO_SUCH_KEY'"),
+    ],
+    ids=["a dead server", "a missing key"],
+)
+def test_a_run_that_cannot_start_leaves_the_earlier_one(url, more, expected, server, tmp_path, capsys):
+    earlier = {name: name.encode() for name in ("plan.parquet", "plan.json", *FILES)}
+    for name, text in earlier.items():
+        (tmp_path / name).write_bytes(text)
+    with pytest.raises(SystemExit, match="2"):
+        cli.main(words(url or server.url(), tmp_path, *more))
+    assert expected in capsys.readouterr().err
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == earlier
 
 
 def test_a_server_that_does_not_name_its_model(server, tmp_path, capsys):

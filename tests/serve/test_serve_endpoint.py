@@ -128,7 +128,7 @@ def test_wrong_settings_are_refused(cell, capsys, changed, message):
 
 def test_a_missing_setting_is_named():
     with pytest.raises(UserError, match="key 'url' is missing"):
-        endpoint._checked({**CELL, "served_model": "m"})
+        endpoint.checked({**CELL, "served_model": "m"})
 
 
 def test_metrics_are_parsed_and_summed_over_labels():

@@ -266,7 +266,7 @@ FOUND = 3  # exit status of a check that ran and found something
 EXIT_CODES = """exit status:
   0    done
   1    a fault of burstbench itself, with a traceback: please report it
-  2    wrong input or usage: one sentence on stderr, and no output file was touched
+  2    wrong input or usage: one sentence, no file touched; a run not as planned leaves its files
   3    a check ran and found something (verify, doctor)
   130  interrupted"""
 

@@ -2,7 +2,8 @@
 
 Plans a load from options, sends it open loop, writes plan.parquet, plan.json, requests.parquet, steps.parquet (without
 rows: the engine is not ours), client.parquet and run.json into one folder, and prints a summary. The exit status is 2
-if the run was stopped, or if what was delivered is not what was planned.
+if the run was stopped, or if what was delivered is not what was planned; its files are left. Until the server has
+named its model and the key is found, no file of an earlier run is touched.
 """
 
 import argparse
@@ -59,8 +60,8 @@ def run(args: argparse.Namespace) -> None:
     if args.tokenizer and not args.pool:
         raise UserError("--tokenizer: needs --pool, whose prompts are to be sent as text")
     prompts = Texts(args.pool, args.tokenizer) if args.tokenizer else source
-    made = load.write(args, source, plan, record)
-    settings = {key: made[key] for key in endpoint.IDENTITY} | {
+    cell = load.load_settings(args)
+    settings = {key: cell[key] for key in endpoint.IDENTITY} | {
         "url": args.endpoint,
         "served_model": args.model,
         "api_key_env": args.api_key_env,
@@ -72,6 +73,9 @@ def run(args: argparse.Namespace) -> None:
         "total_s": args.give_up_s,
         "lag_limit_s": args.lag_limit_s,
     }
+    _, target = endpoint.checked(settings)
+    settings["served_model"] = target.model
+    load.write(args, source, plan, record)
     for path in (requests, steps, run_record, answers):
         path.unlink(missing_ok=True)  # of an earlier run: must not stand beside this run's plan
     try:

@@ -101,7 +101,7 @@ def serve(
         UserError: the settings are wrong, the plan is another cell's, or the pool cannot serve it; nothing was sent.
         DeliveryError: the run was stopped or failed a check; everything is written.
     """
-    options, target = _checked(settings)
+    options, target = checked(settings)
     plan_record = read_json(plan_record_path)
     for key in IDENTITY:
         if plan_record.get(key) != settings[key]:
@@ -156,7 +156,15 @@ def serve(
     delivery.demand(found, written)
 
 
-def _checked(settings: Mapping[str, Any]) -> tuple[client.Options, client.Target]:
+def checked(settings: Mapping[str, Any]) -> tuple[client.Options, client.Target]:
+    """Return how and to which server a plan is sent; without `served_model` the server is asked for its model.
+
+    Args:
+        settings: of `serve`.
+
+    Raises:
+        UserError: a setting is wrong, the key is not in the environment, or the server does not name its model.
+    """
     required = (*IDENTITY, "url")
     for key in required:
         if key not in settings:
