@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 from burstbench.errors import UserError
@@ -75,12 +76,14 @@ def test_a_disk_too_small_is_said_before_anything_is_written(model, tmp_path, mo
 def test_the_places_of_a_model(model, tmp_path):
     folder = str(model.parent)
     hub = "meta-llama/Llama-2-7b-chat-hf"
-    assert weights.find(MODEL, hub, "hub", None, {}) == weights.Source(hub, None)
-    assert weights.find(MODEL, hub, "hub", None, {"BURSTBENCH_WEIGHTS": folder}).model == str(model)
+    assert weights.find(MODEL, hub, "hub", None, {}) == weights.Source(hub, None, "hub")
+    assert weights.find(MODEL, hub, "hub", model, {}) == weights.Source(str(model), model, "hub")
+    given = weights.Source(str(model), model, str(model))
+    assert weights.find(MODEL, hub, "hub", Path("/cache"), {"BURSTBENCH_WEIGHTS": folder}) == given
     assert weights.find(MODEL, hub, str(model), None, {}).folder == model
     scratch = {"BURSTBENCH_WEIGHTS": folder, "BURSTBENCH_SCRATCH": str(tmp_path / "scratch")}
     found = weights.find(MODEL, hub, "hub", None, scratch)
     assert found.model.startswith(str(tmp_path / "scratch" / MODEL))
-    assert found.folder == model
+    assert (found.folder, found.origin) == (model, str(model))
     with pytest.raises(UserError, match=r"13b: found no config\.json, expected the files of 13b"):
         weights.find("13b", hub, "hub", None, {"BURSTBENCH_WEIGHTS": folder})

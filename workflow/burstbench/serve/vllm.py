@@ -179,23 +179,23 @@ def serve(
     limits = Limits(vllm["max_num_seqs"], vllm["max_num_batched_tokens"])
     if modelled:
         limits = Limits(modelled.max_num_seqs, modelled.max_num_batched_tokens)
+    source: weights.Source | None = None  # None: the model is made here
+    if not modelled and vllm["weights"] != "dummy":
+        cached = machine.hub_folder(python, model.hub) if vllm["weights"] == "hub" else None
+        source = weights.find(settings["model"], model.hub, vllm["weights"], cached)
     extras: dict[str, Any] = {}
 
     def folder(server: Server) -> Path:
         return server.folder / "model"
 
     def command(server: Server) -> list[str]:
-        source = str(folder(server))
         if modelled:
             tiny.write(folder(server), model, [tiny.EOS])
             np.savez(server.folder / "tables.npz", **modelled.arrays)
-        elif vllm["weights"] == "dummy":
+        elif not source:
             tiny.write(folder(server), model, tiny.random_ends(model))
-        else:
-            cached = machine.hub_folder(python, model.hub) if vllm["weights"] == "hub" else None
-            found_weights = weights.find(settings["model"], model.hub, vllm["weights"], cached)
-            source, extras["weights"] = found_weights.model, found_weights.folder
-        found = flags(settings, limits, source, server.port, recorded)
+        served = source.model if source else str(folder(server))
+        found = flags(settings, limits, served, server.port, recorded)
         extras["flags"] = [flag.replace(str(server.folder), "<folder>") for flag in found]
         return [str(python), "-m", "vllm.entrypoints.launchers.api_server.entry", *found]
 
@@ -217,7 +217,7 @@ def serve(
             # The model gets one core, in the engine's own process and not in a worker below it (which is what the name
             # of the first variable comes to here); another core is for the API server and the client.
             given |= {"VLLM_ENABLE_V1_MULTIPROCESSING": "0", "OMP_NUM_THREADS": "1"}
-        if emulated or vllm["weights"] != "hub":
+        if not source or source.folder:
             # What needs no token gets none.
             given |= {"HF_HUB_OFFLINE": "1", "HF_TOKEN": "", "HUGGING_FACE_HUB_TOKEN": ""}
         if modelled:
@@ -263,9 +263,7 @@ def serve(
             return {"records": records}
         settle(server)
         counters = read_counters(server)
-        source_folder = folder(server) if folder(server).exists() else extras["weights"]
-        if source_folder is None:
-            source_folder = machine.hub_folder(python, model.hub)
+        source_folder = (source.folder or machine.hub_folder(python, model.hub)) if source else folder(server)
         model_files = machine.model_files(source_folder) if source_folder else {}
         server.stop()
         engine_facts = read_json(server.folder / journal.ENGINE)
@@ -288,7 +286,7 @@ def serve(
         "machine": hardware,
         "job": machine.job(),
         "device": "emulated" if emulated else vllm["device"],
-        "weights": "none" if emulated else vllm["weights"],
+        "weights": "none" if emulated else source.origin if source else "dummy",
         "model_files": model_files,
         "model_row": dict(settings["model_row"]),
         "gpu_row": dict(settings["gpu_row"] or {}),

@@ -24,10 +24,15 @@ class WeightsError(UserError):
 
 @dataclass(frozen=True)
 class Source:
-    """What vLLM is told (`model`), and the folder that the files come from; None: the hub's cache, or not yet there."""
+    """What vLLM is told (`model`), the folder that the files come from, and who gave them.
+
+    The folder is None where the server loads them from the hub, the one case in which it needs a token. `origin` is
+    "hub" also for the hub's cache; otherwise it is the folder.
+    """
 
     model: str
     folder: Path | None
+    origin: str
 
 
 def find(name: str, hub: str, setting: str, cached: Path | None, environment: Mapping[str, str] = os.environ) -> Source:
@@ -43,11 +48,9 @@ def find(name: str, hub: str, setting: str, cached: Path | None, environment: Ma
     Raises:
         WeightsError: a folder is missing, or the copy does not fit.
     """
-    if setting == "hub":
-        places = environment.get("BURSTBENCH_WEIGHTS")
-        folder = Path(places) / name if places else cached
-    else:
-        folder = Path(setting)
+    places = environment.get("BURSTBENCH_WEIGHTS")
+    given = Path(setting) if setting != "hub" else Path(places) / name if places else None
+    folder, origin = given or cached, str(given or "hub")
     if folder is not None and not (folder / "config.json").is_file():
         raise WeightsError(f"{folder}: found no config.json, expected the files of {name} ({hub})")
     scratch = environment.get("BURSTBENCH_SCRATCH")
@@ -57,8 +60,8 @@ def find(name: str, hub: str, setting: str, cached: Path | None, environment: Ma
                 f"{name} is not in the hub's cache yet: this run loads it from there, later ones from {scratch}",
                 file=sys.stderr,
             )
-        return Source(hub, None)
-    return Source(str(copy(folder, Path(scratch), name) if scratch else folder), folder)
+        return Source(hub, None, origin)
+    return Source(str(copy(folder, Path(scratch), name) if scratch else folder), folder, origin)
 
 
 def copy(folder: Path, scratch: Path, name: str) -> Path:
