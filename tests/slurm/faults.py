@@ -2,7 +2,7 @@
 
     python -m pytest -n 0 -s tests/slurm/faults.py --override-ini python_files=faults.py
 
-Some minutes; docs/cluster.md holds its table. The two that need no waiting are in test_slurm_faults.py.
+Some minutes; docs/cluster.md holds its table.
 """
 
 import contextlib

@@ -30,14 +30,15 @@ def test_each_cell_ran_in_its_gpus_partition_with_one_gpu(clone, printed):
     assert {(job["Partition"], job["ProcCnt"]) for job in ended} == {("a800", "16"), ("a6000", "10")}
 
 
-def test_cells_of_one_node_had_a_gpu_each_and_ports_of_their_own(clone, printed):
-    for gpu, cell in CELLS.items():
-        records = [clone.record(f"{experiment}/{cell}") for experiment in ("warmup", "vary_beta")]
-        times = {job["JobId"]: (job["StartTime"], job["EndTime"]) for job in clone.cluster.finished_jobs()}
-        starts, ends = zip(*(times[record["job"]["slurm_job_id"]] for record in records), strict=True)
-        if max(starts) < min(ends):  # they ran at the same time
-            assert len({record["job"]["cuda_visible_devices"] for record in records}) == 2, gpu
-            assert len({record["flags"][record["flags"].index("--port") + 1] for record in records}) == 2, gpu
+@pytest.mark.parametrize("gpu", CELLS)
+def test_cells_of_one_node_had_a_gpu_each_and_ports_of_their_own(gpu, clone, printed):
+    records = [clone.record(f"{experiment}/{CELLS[gpu]}") for experiment in ("warmup", "vary_beta")]
+    times = {job["JobId"]: (job["StartTime"], job["EndTime"]) for job in clone.cluster.finished_jobs()}
+    starts, ends = zip(*(times[record["job"]["slurm_job_id"]] for record in records), strict=True)
+    if max(starts) >= min(ends):
+        pytest.skip(f"the two cells on {gpu}-1 did not run at the same time, so they may share GPU and port")
+    assert len({record["job"]["cuda_visible_devices"] for record in records}) == 2
+    assert len({record["flags"][record["flags"].index("--port") + 1] for record in records}) == 2
 
 
 def test_the_same_command_has_nothing_to_do(clone, printed):
