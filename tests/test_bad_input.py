@@ -1,4 +1,4 @@
-"""Every verb with good and with bad input, in a repository with a tiny study.
+"""Verbs with good and with bad input, in a repository with a tiny study: all but those of `ELSEWHERE`.
 
 The examples of the help are what is run: that each does what it says is a test of its own. Then every file and folder
 that an example reads is replaced in turn by a missing one, a folder, an empty file, noise, or a file cut in half, with
@@ -36,7 +36,7 @@ ELSEWHERE = {
     "paper scorecard": "needs the tables of a whole study: tests/paper",
     "paper sensitivity": "needs minutes: tests/paper",
     "serve vllm": "needs vLLM: tests/vllm",
-    "serve probe": "needs vLLM: tests/vllm",
+    "serve probe": "runs an engine again and again: tests/serve, on the simulated one",
     "serve endpoint": "needs a server: tests/serve",
 }
 # With bad input only: what they do with good input takes minutes.
