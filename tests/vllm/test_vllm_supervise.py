@@ -100,3 +100,13 @@ def test_the_job_may_be_killed(tmp_path):
     os.kill(process.pid, signal.SIGKILL)
     process.wait()
     wait_for(lambda: not alive(child) and not (tmp_path / "scratch").exists())
+
+
+def test_sockets_lie_in_a_folder_of_a_short_name_that_goes_with_the_command(tmp_path, monkeypatch):
+    monkeypatch.setenv("TMPDIR", str(tmp_path / ("long" * 30)))
+    process, _ = start(tmp_path, "(here / 'sockets').write_text(os.environ['VLLM_RPC_BASE_PATH'])")
+    assert process.wait(10) == 0
+    sockets = Path((tmp_path / "sockets").read_text())
+    # The kernel takes 107 bytes; vLLM appends a slash and a UUID.
+    assert len(str(sockets)) + 1 + 36 <= 107
+    assert not sockets.exists()

@@ -16,6 +16,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 
@@ -40,11 +41,19 @@ def main(grace_s: float, scratch: str, command: list[str]) -> int:
         if os.getppid() != this:
             os._exit(1)
 
-    # Single-threaded here, so a preexec_fn is safe.
-    child = subprocess.Popen(command, stdin=subprocess.DEVNULL, start_new_session=True, preexec_fn=in_child)
-    ended = os.pidfd_open(child.pid)
+    # vLLM's processes meet at unix sockets, whose paths may have 107 bytes: a batch system's TMPDIR is often longer.
+    sockets = tempfile.mkdtemp(prefix="burstbench-", dir="/tmp")
     keep = True
     try:
+        # Single-threaded here, so a preexec_fn is safe.
+        child = subprocess.Popen(
+            command,
+            stdin=subprocess.DEVNULL,
+            env=os.environ | {"VLLM_RPC_BASE_PATH": sockets},
+            start_new_session=True,
+            preexec_fn=in_child,
+        )
+        ended = os.pidfd_open(child.pid)
         readable, _, _ = select.select([sys.stdin.fileno(), ended], [], [])
         if ended not in readable:
             keep = os.read(sys.stdin.fileno(), 1) == KEEP
@@ -56,6 +65,7 @@ def main(grace_s: float, scratch: str, command: list[str]) -> int:
         status = child.wait()
     finally:
         end_all(grace_s)
+        shutil.rmtree(sockets, ignore_errors=True)
         if not keep:
             shutil.rmtree(scratch, ignore_errors=True)
     return 128 - status if status < 0 else status
