@@ -5,8 +5,10 @@ KV cache::
 
     seconds = level(T) + per_request r + per_context K + (launch + per_pair P (P + 542) / 2, where P > 0)
 
-`level` is linear between knots and never falls; no coefficient is negative. Relative errors are minimised, and steps
-that the machine held up count less (Huber). A log knows K only through the blocks in use, less what the step's prompts
+`level` is linear between knots and never falls; no coefficient is negative. The spread of a step grows with its time, so
+squared errors are divided by the square of the expected time, in rounds (the quasi-likelihood of McCullagh and Nelder,
+Generalized Linear Models, 1989, section 9.2): the fitted total is then the log's total, which errors relative to the
+measured times would miss by their variance. Steps that the machine held up for long count less (Huber). A log knows K only through the blocks in use, less what the step's prompts
 hold and half a block a request. Outside the range of the log the simulator warns.
 """
 
@@ -25,6 +27,9 @@ from burstbench.files import read_json, sha256, write_json
 from burstbench.serve.steptime import ANALYTIC, PREFILL_RAMP, Floats, StepTime
 
 FEWEST_STEPS = 100
+ROUNDS = 10
+# A step counts less from this many times the (robust) standard deviation on.
+HELD_UP = 5.0
 _KNOTS = (0, 1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024, 2048, 4096, 8192, 16384)
 _NUMBERS = ("per_request_s", "per_context_s", "launch_s", "per_pair_s")
 
@@ -138,12 +143,14 @@ def fit(steps: Mapping[str, Floats], cache: Cache, where: str | Path = "steps") 
     scale = np.maximum(np.abs(design).max(axis=0), 1e-12)
     weights = np.ones_like(duration)
     coefficients = np.zeros(design.shape[1])
-    for _ in range(10):
-        rows = (weights / duration)[:, None] * design / scale
-        coefficients = nnls(rows, weights)[0] / scale
-        relative = design @ coefficients / duration - 1
+    expected = duration
+    for _ in range(ROUNDS):
+        rows = (weights / expected)[:, None] * design / scale
+        coefficients = nnls(rows, weights * duration / expected)[0] / scale
+        expected = np.maximum(design @ coefficients, 1e-9)
+        relative = duration / expected - 1
         spread = max(1.4826 * float(np.median(np.abs(relative))), 1e-6)
-        weights = np.sqrt(np.minimum(1.0, 1.5 * spread / np.maximum(np.abs(relative), 1e-12)))
+        weights = np.sqrt(np.minimum(1.0, HELD_UP * spread / np.maximum(np.abs(relative), 1e-12)))
     pieces = nodes.size - 1
     level = coefficients[0] + np.concatenate([[0.0], np.cumsum(coefficients[1 : 1 + pieces] * np.diff(nodes))])
     error = np.abs(relative)
