@@ -5,11 +5,12 @@ KV cache::
 
     seconds = level(T) + per_request r + per_context K + (launch + per_pair P (P + 542) / 2, where P > 0)
 
-`level` is linear between knots and never falls; no coefficient is negative. The spread of a step grows with its time, so
-squared errors are divided by the square of the expected time, in rounds (the quasi-likelihood of McCullagh and Nelder,
-Generalized Linear Models, 1989, section 9.2): the fitted total is then the log's total, which errors relative to the
-measured times would miss by their variance. Steps that the machine held up for long count less (Huber). A log knows K only through the blocks in use, less what the step's prompts
-hold and half a block a request. Outside the range of the log the simulator warns.
+`level` is linear between knots and never falls; no coefficient is negative. The spread of a step grows with its time,
+so squared errors are divided by the square of the expected time, in rounds (quasi-likelihood: McCullagh and Nelder,
+Generalized Linear Models, 1989, section 9.2). The fitted total is then the log's; errors relative to the measured times
+would miss it by their variance. Steps that the machine held up for long count less (Huber). A log knows K only through
+the blocks in use, less what the step's prompts hold and half a block a request. Outside the range of the log the
+simulator warns.
 """
 
 import argparse
