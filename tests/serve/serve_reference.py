@@ -33,7 +33,20 @@ class Request:
 class Engine:
     """One engine with named blocks. `duration_ns(tokens, requests, contexts, chunks)` is the step-time model."""
 
-    def __init__(self, kind, blocks, max_requests, max_tokens, duration_ns, timeout, limit, caching=False):
+    def __init__(
+        self,
+        kind,
+        blocks,
+        max_requests,
+        max_tokens,
+        duration_ns,
+        timeout,
+        limit,
+        caching=False,
+        most=None,
+        pending=None,
+    ):
+        self.most, self.pending = most, pending  # unfinished requests; prompt tokens of those without a token
         self.caching, self.content = caching, {}  # block: (request, which of its blocks)
         self.kind, self.max_requests, self.max_tokens = kind, max_requests, max_tokens
         self.total, self.free = blocks, list(range(blocks))
@@ -154,16 +167,28 @@ class Engine:
         else:
             self.waiting.remove(request)
 
+    def late(self, request, now):
+        """Whether its time has run out."""
+        if self.timeout == "queue":
+            return request.first_scheduled < 0 and now > request.arrival + self.limit
+        return self.timeout == "total" and now >= request.arrival + self.limit
+
+    def receive(self, request):
+        """Let it in or refuse it, by what the API server knows to be unfinished: it aborts at the deadline."""
+        inside = [other for other in [*self.waiting, *self.running] if not self.late(other, request.arrival)]
+        prompts = sum(other.prompt for other in inside if other.first_token < 0)
+        if (self.most is None or len(inside) < self.most) and (self.pending is None or prompts < self.pending):
+            self.waiting.append(request)
+        else:
+            request.status, request.outcome, request.done = "ended", "rejected", request.arrival
+
     def run(self, requests):
         coming, now = deque(requests), 0
         while True:
             while coming and coming[0].arrival <= now:
-                self.waiting.append(coming.popleft())
+                self.receive(coming.popleft())
             for request in [*self.waiting, *self.running]:
-                queued = request.first_scheduled < 0 and now > request.arrival + self.limit
-                if (self.timeout == "queue" and queued) or (
-                    self.timeout == "total" and now >= request.arrival + self.limit
-                ):
+                if self.late(request, now):
                     self.give_up(request)
             if not self.waiting and not self.running:
                 if not coming:
@@ -185,8 +210,8 @@ class Engine:
             for request, _ in scheduled:
                 if request.first_scheduled < 0:
                     request.first_scheduled = start
-            while self.timeout == "total" and coming and coming[0].arrival <= now:
-                self.waiting.append(coming.popleft())
+            while coming and coming[0].arrival < now:
+                self.receive(coming.popleft())
             for request in [*self.waiting, *self.running]:
                 if self.timeout == "total" and now > request.arrival + self.limit:
                     self.give_up(

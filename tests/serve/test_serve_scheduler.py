@@ -15,7 +15,7 @@ def per_token(max_tokens=4096):
     return StepTime(np.arange(max_tokens + 1) * 1e-3, np.zeros(max_tokens + 1), np.array([0, 0, 0, 0, 0, 0, 1, 0, 0.0]))
 
 
-def simulate(requests, blocks=1000, max_requests=256, max_tokens=2048, kind="v1", timeout="none", seconds=0.0):
+def simulate(requests, blocks=1000, max_requests=256, max_tokens=2048, kind="v1", timeout="none", seconds=0.0, **most):
     """Run requests given as (arrival in ms, prompt, response)."""
     arrival, prompt, response = np.array(requests).T
     return scheduler.simulate(
@@ -23,7 +23,7 @@ def simulate(requests, blocks=1000, max_requests=256, max_tokens=2048, kind="v1"
         np.round(arrival * MS).astype(np.int64),
         prompt.astype(np.int64),
         response.astype(np.int64),
-        Limits(blocks, max_requests, max_tokens),
+        Limits(blocks, max_requests, max_tokens, **most),
         per_token(),
         timeout,
         round(seconds * 1e9),
@@ -230,6 +230,34 @@ def test_total_timeout_reaches_requests_that_wait_and_frees_blocks_of_those_that
     assert in_ms(run.done_ns) == [10, 11]
 
 
+@pytest.mark.parametrize("kind", ["v1", "v0"])
+def test_requests_beyond_the_bound_are_refused_when_they_arrive(kind):
+    # The first runs until 22 ms and the second waits: the one that comes at 21 finds two. The one that comes at 22,
+    # when the first has ended, finds one; the next finds two again.
+    requests = [(0, 20, 3), (5, 4, 1), (21, 4, 1), (22, 4, 1), (22, 4, 1)]
+    run = simulate(requests, max_requests=1, kind=kind, max_inside=2)
+    assert [scheduler.OUTCOMES[code] for code in run.outcomes] == ["ok", "ok", "rejected", "ok", "rejected"]
+    assert in_ms(run.done_ns) == [22, 26, 21, 30, 22]
+    assert in_ms(run.first_scheduled_ns) == [0, 22, None, 26, None]
+    assert run.response_tokens.tolist() == [3, 1, 0, 1, 0]
+    assert simulate(requests, kind=kind, max_inside=0).outcomes.tolist() == [2] * 5
+    # What has run out of time no longer counts: the second is given up at 12 ms, before the third comes.
+    run = simulate(requests[:3], max_requests=1, kind=kind, max_inside=2, timeout="queue", seconds=0.007)
+    assert [scheduler.OUTCOMES[code] for code in run.outcomes] == ["ok", "timeout", "ok"]
+    run = simulate(requests[:3], max_requests=1, kind=kind, max_inside=2, timeout="total", seconds=0.015)
+    assert [scheduler.OUTCOMES[code] for code in run.outcomes] == ["timeout", "timeout", "ok"]
+    assert in_ms(run.done_ns) == [15, 20, 25]
+
+
+def test_requests_are_refused_while_too_many_prompt_tokens_have_no_answer():
+    # Until 20 ms the first has no token, though most of its prompt is computed at 18: its 20 tokens are not fewer than
+    # the bound of 20. At 21 ms it decodes, and counts no more; a prompt larger than the bound is let in.
+    run = simulate([(0, 20, 5), (18, 1, 1), (21, 30, 1), (22, 1, 1)], max_tokens=6, max_pending_tokens=20)
+    assert [scheduler.OUTCOMES[code] for code in run.outcomes] == ["ok", "rejected", "ok", "rejected"]
+    with pytest.raises(ValueError, match="at least 0"):
+        simulate([(0, 20, 5)], max_pending_tokens=-1)
+
+
 def test_a_preempted_request_finds_its_blocks_again_with_prefix_caching():
     # As in the preemption above. Of the two blocks that the second gives back, the first request needs one.
     arrival, prompt, response = np.array([0, 0]), np.array([31, 32]), np.array([3, 2])
@@ -313,7 +341,9 @@ def random_case(rng, kind):
     response = rng.integers(1, 60, count)
     arrival = np.cumsum(rng.choice([0, 1, 30_000_000, 200_000_000], count) * rng.integers(0, 3, count))
     max_tokens = int(rng.integers(16, 120)) if kind == "v1" else int(rng.integers(max(prompt + response), 399))
-    limits = Limits(blocks, int(rng.integers(1, 12)), max_tokens)
+    most = int(rng.integers(0, 12)) if rng.random() < 0.3 else None
+    pending = int(rng.integers(1, 800)) if rng.random() < 0.2 else None
+    limits = Limits(blocks, int(rng.integers(1, 12)), max_tokens, most, pending)
     timeout = rng.choice(["none", "queue", "total"])
     return arrival, prompt, response, limits, str(timeout), int(rng.integers(1, 2_000)) * MS
 
@@ -322,14 +352,15 @@ def random_case(rng, kind):
 def test_every_step_is_that_of_the_reference(kind, caching):
     entropy = np.random.SeedSequence().entropy
     rng = np.random.default_rng(entropy)
-    seen = {"preemptions": 0, "timeouts": 0, "waited": 0}
+    seen = {"preemptions": 0, "timeouts": 0, "rejected": 0, "waited": 0}
     for number in range(400):
         arrival, prompt, response, limits, timeout, limit = random_case(rng, kind)
         case = f"seed {entropy}, case {number}"
         requests = [Request(i, *map(int, row)) for i, row in enumerate(zip(arrival, prompt, response, strict=True))]
         engine = Engine(
-            kind, limits.blocks, limits.max_requests, limits.max_tokens, duration_ns, timeout, limit, caching
-        )
+            kind, limits.blocks, limits.max_requests, limits.max_tokens, duration_ns, timeout, limit, caching,
+            limits.max_inside, limits.max_pending_tokens,
+        )  # fmt: skip
         engine.run(requests)
         run = scheduler.simulate(kind, arrival, prompt, response, limits, TIMES, timeout, limit, caching)
         wanted = np.array(engine.steps, dtype=np.int64).reshape(-1, 8)
@@ -348,7 +379,8 @@ def test_every_step_is_that_of_the_reference(kind, caching):
         assert [scheduler.OUTCOMES[code] for code in run.outcomes] == [request.outcome for request in requests], case
         assert len(engine.free) == limits.blocks
         seen["preemptions"] += int(run.preemptions.sum())
-        seen["timeouts"] += int(run.outcomes.sum())
+        seen["timeouts"] += int((run.outcomes == 1).sum())
+        seen["rejected"] += int((run.outcomes == 2).sum())
         seen["waited"] += int(run.steps[:, scheduler.WAITING].sum())
     assert min(seen.values()) > 100, f"the cases test too little: {seen}"
 
@@ -358,21 +390,34 @@ def test_every_step_is_that_of_the_reference(kind, caching):
 
 @pytest.mark.parametrize("kind", ["v1", "v0"])
 @pytest.mark.parametrize("timeout", ["none", "queue", "total"])
-def test_laws(kind, timeout):
-    rng = np.random.default_rng()
+@pytest.mark.parametrize("most", [None, 40])
+def test_laws(kind, timeout, most):
+    entropy = np.random.SeedSequence().entropy
+    print(f"seed {entropy}")
+    rng = np.random.default_rng(entropy)
     for load in (0.05, 0.3, 1.0):
         count = 3000
         arrival = np.cumsum(rng.gamma(0.3, 1e9 / 0.3 / load / 20, count)).astype(np.int64)
         prompt, response = rng.integers(1, 250, count), rng.integers(1, 120, count)
-        limits = Limits(150, 32, 399)
+        limits = Limits(150, 32, 399, most)
         run = scheduler.simulate(kind, arrival, prompt, response, limits, TIMES, timeout, 2_000 * MS)
-        ok = run.outcomes == 0
-        # Every request ends once: with all its tokens, or at its deadline.
+        ok, late, refused = (run.outcomes == code for code in range(3))
+        # Every request ends once: with all its tokens, at its deadline, or when it comes.
         assert (run.done_ns >= arrival).all()
         assert (run.response_tokens[ok] == response[ok]).all()
         assert (run.response_tokens[~ok] < response[~ok]).all()
-        assert (run.done_ns[~ok] == arrival[~ok] + 2_000 * MS).all()
-        assert ok.all() or timeout != "none"
+        assert (run.done_ns[late] == arrival[late] + 2_000 * MS).all()
+        assert (run.done_ns[refused] == arrival[refused]).all()
+        assert (run.first_scheduled_ns[refused] < 0).all()
+        assert not late.any() or timeout != "none"
+        assert not refused.any() or most
+        if most:
+            # One is refused if and only if the server is full: in what has come before and is not done.
+            inside = np.arange(count) - np.searchsorted(np.sort(run.done_ns[~refused]), arrival, side="right")
+            inside -= np.cumsum(refused) - refused
+            assert (inside[~refused] < most).all()
+            assert (inside[refused] >= most).all()
+            assert refused.any() or load < 1
         # In order: scheduled, first token, done.
         began = run.first_scheduled_ns >= 0
         assert (run.first_scheduled_ns[began] >= arrival[began]).all()
@@ -400,10 +445,10 @@ def test_laws(kind, timeout):
         assert preempted.sum() == run.preemptions.sum()
         if timeout == "none":
             again = run.preemptions.sum()
-            assert prefill.sum() >= prompt.sum()
-            assert (response - 1).sum() - again <= decode.sum() <= (response - 1).sum()
+            assert prefill.sum() >= prompt[ok].sum()
+            assert (response - 1)[ok].sum() - again <= decode.sum() <= (response - 1)[ok].sum()
             if not again:
-                assert prefill.sum() == prompt.sum()
+                assert prefill.sum() == prompt[ok].sum()
         else:
             assert decode.sum() + prefill.sum() >= (prompt + response - 1)[ok].sum() - run.preemptions[ok].sum()
 

@@ -78,7 +78,7 @@ def test_a_cell(tmp_path):
     assert requests["intended_ns"].to_pylist() == [2_000_000_000 * number for number in range(300)]
     assert requests["sent_ns"].equals(requests["intended_ns"])
     responses = requests["response_tokens"].to_numpy()
-    assert record["outcomes"] == {"ok": 300, "timeout": 0}
+    assert record["outcomes"] == {"ok": 300, "timeout": 0, "rejected": 0}
     assert responses.max() == 1024
     assert record["response_lengths"]["cut_by_limit"] == (responses == 1024).sum()
     assert record["response_lengths"]["statement"] == "response lengths drawn, not generated"
@@ -91,7 +91,10 @@ def test_a_cell(tmp_path):
     assert record["hardware"] == "simulated NVIDIA A800-SXM4-80GB"
     assert {key: record[key] for key in CELL} == CELL
     assert record["capacity"]["blocks"] == 3726
-    assert record["limits"] == {"max_num_seqs": 1024, "max_num_batched_tokens": 8192, "max_model_len": 4096}
+    assert record["limits"] == {
+        "max_num_seqs": 1024, "max_num_batched_tokens": 8192, "max_num_queued_reqs": None,
+        "max_num_queued_tokens": None, "max_model_len": 4096,
+    }  # fmt: skip
     assert any("extrapolated" in warning for warning in record["warnings"])
 
 
@@ -206,6 +209,22 @@ def test_overrides_of_the_limits_and_prefix_caching(tmp_path):
     assert tokens.max() == 700
 
 
+@pytest.mark.parametrize("scheduler", ["v1", "v0"])
+def test_a_full_server_rejects(tmp_path, scheduler):
+    write_plan(tmp_path, [1500] * 60, gap_s=0.01)
+    requests, steps, record = run(tmp_path, settings(scheduler=scheduler, max_num_queued_reqs=20))
+    assert record["limits"]["max_num_queued_reqs"] == 20
+    outcomes = np.array(requests["outcome"].to_pylist())
+    assert record["outcomes"]["rejected"] == (outcomes == "rejected").sum() > 0
+    assert (outcomes[:20] == "ok").all()
+    refused = requests.filter(outcomes == "rejected")
+    assert refused["done_ns"].equals(refused["sent_ns"])
+    assert refused["first_scheduled_ns"].null_count == refused.num_rows
+    assert max((steps["running"].to_numpy() + steps["waiting"].to_numpy()).tolist()) == 20
+    _, _, record = run(tmp_path, settings(scheduler=scheduler, max_num_queued_tokens=3001))
+    assert record["outcomes"]["rejected"] > 0
+
+
 def test_response_lengths_measured_in_another_run(tmp_path):
     write_plan(tmp_path, [400] * 50, gap_s=30.0)
     chosen = {"kind": "constant", "tokens": 77}
@@ -248,6 +267,8 @@ def test_step_times_fitted_to_another_run(tmp_path, capsys):
         ({"step_time": {"kind": "roofline"}}, "step_time: found"),
         ({"step_time": {"kind": "fitted", "file": "none.json", "folder": "x"}}, "step_time: found"),
         ({"max_num_seqs": 0}, "max_num_seqs: found 0"),
+        ({"max_num_queued_reqs": 0}, "max_num_queued_reqs: found 0"),
+        ({"max_num_queued_tokens": 1.5}, "max_num_queued_tokens: found 1.5"),
         ({"max_num_seqs": 100, "max_num_batched_tokens": 50}, "max_num_batched_tokens: found 50"),
         ({"scheduler": "v0", "prefix_caching": True}, "prefix_caching: found true"),
         ({"response_lengths": {"kind": "measured"}}, "response_lengths: found"),

@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 from burstbench.serve import machine
-from burstbench.serve.vllm import RunError, all_or_none, check_gpu
+from burstbench.serve.vllm import Limits, RunError, all_or_none, check_gpu, flags
+from vllm_cells import Cell
 
 # As nvidia-smi prints it: index, name, MiB, driver, clocks in MHz, W, UUID.
 LISTED = """0, NVIDIA A800-SXM4-80GB, 81920, 535.104.05, 1410, 1593, 400.00, GPU-aaaa
@@ -109,3 +110,11 @@ def test_of_a_run_all_files_appear_or_none(tmp_path, error, raised, text):
     with all_or_none(*paths):
         paths[0].write_text("rows")
     assert paths[0].exists()
+
+
+@pytest.mark.parametrize(("engine", "part"), [("vllm", "vllm"), ("vllm-emulated", "simulator")])
+def test_the_server_is_told_when_to_reject(tmp_path, engine, part):
+    cell = Cell(tmp_path, [5], [0.0], 3, engine=engine, **{part: {"max_num_queued_reqs": 7}})
+    found = flags(cell.settings, Limits(4, 64), "model", 1)
+    assert found[found.index("--max-num-queued-reqs") + 1] == "7"
+    assert "--max-num-queued-tokens" not in found

@@ -4,7 +4,8 @@ One loop serves both schedulers; they differ in `_schedule_v1` and `_schedule_v0
 engine looks at its queue only between steps, as vLLM does; when it has nothing to do it jumps to the next arrival.
 
 Waiting requests are two queues: those preempted (a stack; the latest preempted is first, as vLLM puts it in front) and,
-behind them, those never scheduled, which are a range [head, arrived) of the plan because it is in order of arrival.
+behind them, those never scheduled, which are a range [head, taken) of the queue of requests in order of arrival. A
+request that is refused never enters that queue.
 """
 
 import functools
@@ -26,7 +27,7 @@ Ints = npt.NDArray[np.int64]
 
 SCHEDULERS = ("v1", "v0")
 TIMEOUTS = ("none", "queue", "total")
-OUTCOMES = ("ok", "timeout")
+OUTCOMES = ("ok", "timeout", "rejected")
 # Rows of the step log.
 START, DURATION, PREFILL, DECODE, RUNNING, WAITING, PREEMPTED, USED = range(8)
 # Columns of the timeline: time in steps, tokens, integrals over that time, and counts, of each interval.
@@ -38,10 +39,12 @@ WATERMARK = 0.01
 
 # What a request is doing.
 _UNSEEN, _RUNS, _PREEMPTED, _ENDED = 0, 1, 2, 3
-# Counters of the queues: requests running; blocks free; first never scheduled; number arrived; height of the stack of
-# preempted requests; how many of these have not timed out; first whose total time may still run out.
-# The last four are of prefix caching: whether it is on; free blocks that hold nothing; first and end of the leavings.
-_N, _FREE, _HEAD, _ARRIVED, _HEIGHT, _STACKED, _EXPIRY, _CACHES, _EMPTY, _OLDEST, _NEWEST = range(11)
+# Counters: requests running; blocks free; in the queue, first never scheduled, and number taken in; height of the stack
+# of preempted requests; how many of these have not timed out; in the queue, first whose total time may still run out.
+# Four are of prefix caching: whether it is on; free blocks that hold nothing; first and end of the leavings.
+# The last two: requests of the plan that have arrived, refused ones among them; prompt tokens of those taken in that
+# have no token yet.
+_N, _FREE, _HEAD, _TAKEN, _HEIGHT, _STACKED, _EXPIRY, _CACHES, _EMPTY, _OLDEST, _NEWEST, _ARRIVED, _PENDING = range(13)
 # Rows of the leavings: what free blocks still hold, in the order in which they will be taken.
 _OWNER, _LEFT = 0, 1
 # What a scheduling decision sums up. _PADDED: tokens the linear kernels run over; _BATCH: requests in the batch.
@@ -56,11 +59,17 @@ class Limits:
         blocks: KV-cache blocks that requests can use.
         max_requests: max_num_seqs.
         max_tokens: max_num_batched_tokens.
+        max_inside: max_num_queued_reqs: a request that finds so many unfinished ones, running or waiting, is refused;
+            None: no bound.
+        max_pending_tokens: max_num_queued_tokens: one that finds requests without a first token whose prompts have so
+            many tokens together is; None: no bound.
     """
 
     blocks: int
     max_requests: int
     max_tokens: int
+    max_inside: int | None = None
+    max_pending_tokens: int | None = None
 
     @classmethod
     def of_card(cls, scheduler: str, blocks: int, name: str, memory_gib: float, max_model_len: int) -> "Limits":
@@ -152,6 +161,9 @@ def simulate(
         raise ValueError("arrivals must not decrease, and prompt and response have at least one token")
     if times.linear_s.size <= max(limits.max_tokens, limits.max_requests) or times.head_s.size <= limits.max_requests:
         raise ValueError("the step times do not reach the limits of the batch")
+    for bound in (limits.max_inside, limits.max_pending_tokens):
+        if bound is not None and bound < 0:
+            raise ValueError(f"a bound on what waits is at least 0, not {bound}")
     _check_fits(scheduler, prompt, response, limits)
     graphs = np.array(GRAPH_SIZES, dtype=np.int64)
     padded = np.arange(limits.max_requests + 1)
@@ -173,6 +185,8 @@ def simulate(
             padded.astype(np.int64),
             TIMEOUTS.index(timeout),
             timeout_ns,
+            -1 if limits.max_inside is None else limits.max_inside,
+            -1 if limits.max_pending_tokens is None else limits.max_pending_tokens,
             prefix_caching,
             interval_ns,
             times.linear_s,
@@ -276,14 +290,14 @@ def _preempt(
 
 
 @numba.njit
-def _front(count: Ints, stack: Ints, state: Ints) -> int:
+def _front(count: Ints, queue: Ints, stack: Ints, state: Ints) -> int:
     """The first waiting request, or -1. Requests on the stack that have timed out are dropped on the way."""
     while count[_HEIGHT] > 0 and state[stack[count[_HEIGHT] - 1]] == _ENDED:
         count[_HEIGHT] -= 1
     if count[_HEIGHT] > 0:
         return stack[count[_HEIGHT] - 1]
-    if count[_HEAD] < count[_ARRIVED]:
-        return count[_HEAD]
+    if count[_HEAD] < count[_TAKEN]:
+        return queue[count[_HEAD]]
     return -1
 
 
@@ -304,9 +318,9 @@ def _admit(now: int, count: Ints, run: Ints, state: Ints, first_scheduled: Ints,
 
 @numba.njit
 def _schedule_v1(
-    now: int, max_requests: int, max_tokens: int, count: Ints, batch: Ints, run: Ints, stack: Ints, state: Ints,
-    computed: Ints, held: Ints, chunk: Ints, prefilling: Ints, preemptions: Ints, prompt: Ints, produced: Ints,
-    first_scheduled: Ints, leavings: Ints, place: Ints,
+    now: int, max_requests: int, max_tokens: int, count: Ints, batch: Ints, run: Ints, queue: Ints, stack: Ints,
+    state: Ints, computed: Ints, held: Ints, chunk: Ints, prefilling: Ints, preemptions: Ints, prompt: Ints,
+    produced: Ints, first_scheduled: Ints, leavings: Ints, place: Ints,
 ) -> float:  # fmt: skip
     """Today: every running request first, then waiting ones, in one budget of tokens; prompts in chunks.
 
@@ -346,7 +360,7 @@ def _schedule_v1(
             batch[_CONTEXT_MAX] = max(batch[_CONTEXT_MAX], context + 1)
     # None is admitted in a step that preempted.
     while batch[_VICTIMS] == 0 and budget > 0 and count[_N] < max_requests:
-        request = _front(count, stack, state)
+        request = _front(count, queue, stack, state)
         if request < 0:
             break
         whole = prompt[request] + produced[request]
@@ -380,8 +394,9 @@ def _schedule_v1(
 @numba.njit
 def _schedule_v0(
     now: int, max_requests: int, max_tokens: int, watermark: int, max_paddings: int, padded: Ints, count: Ints,
-    batch: Ints, run: Ints, stack: Ints, state: Ints, computed: Ints, held: Ints, chunk: Ints, prefilling: Ints,
-    preemptions: Ints, prompt: Ints, produced: Ints, first_scheduled: Ints, leavings: Ints, place: Ints,
+    batch: Ints, run: Ints, queue: Ints, stack: Ints, state: Ints, computed: Ints, held: Ints, chunk: Ints,
+    prefilling: Ints, preemptions: Ints, prompt: Ints, produced: Ints, first_scheduled: Ints, leavings: Ints,
+    place: Ints,
 ) -> float:  # fmt: skip
     """Early 2024: whole prompts only, whenever one fits; else every running request decodes.
 
@@ -389,7 +404,7 @@ def _schedule_v0(
     """
     work = 0.0
     while count[_N] < max_requests:
-        request = _front(count, stack, state)
+        request = _front(count, queue, stack, state)
         if request < 0:
             break
         tokens = prompt[request] + produced[request]
@@ -439,13 +454,24 @@ def _schedule_v0(
 
 
 @numba.njit
-def _expire(
-    now: int, limit: int, count: Ints, run: Ints, state: Ints, held: Ints, arrival: Ints, done: Ints, outcomes: Ints,
-    computed: Ints, chunk: Ints, leavings: Ints, place: Ints,
+def _give_up(
+    now: int, timeout: int, limit: int, count: Ints, run: Ints, queue: Ints, state: Ints, held: Ints, arrival: Ints,
+    done: Ints, outcomes: Ints, computed: Ints, chunk: Ints, prompt: Ints, first_token: Ints, leavings: Ints,
+    place: Ints,
 ) -> None:  # fmt: skip
-    """Give up every request whose total time ran out at `now` or before. Deadlines are in order of arrival."""
-    while count[_EXPIRY] < count[_ARRIVED] and arrival[count[_EXPIRY]] + limit <= now:
-        request = count[_EXPIRY]
+    """Give up every request whose time ran out by `now`. Deadlines are in the order of the queue.
+
+    A queue wait may last the whole limit; a total time that has lasted it is over.
+    """
+    while timeout == 1 and count[_HEAD] < count[_TAKEN] and now - arrival[queue[count[_HEAD]]] > limit:
+        request = queue[count[_HEAD]]
+        count[_HEAD] += 1
+        count[_PENDING] -= prompt[request]
+        state[request] = _ENDED
+        done[request] = arrival[request] + limit
+        outcomes[request] = 1
+    while timeout == 2 and count[_EXPIRY] < count[_TAKEN] and arrival[queue[count[_EXPIRY]]] + limit <= now:
+        request = queue[count[_EXPIRY]]
         count[_EXPIRY] += 1
         if state[request] == _ENDED:
             continue
@@ -463,15 +489,52 @@ def _expire(
             count[_STACKED] -= 1
         else:
             count[_HEAD] += 1
+        if first_token[request] < 0:
+            count[_PENDING] -= prompt[request]
         state[request] = _ENDED
         done[request] = arrival[request] + limit
         outcomes[request] = 1
 
 
+@numba.njit
+def _receive(
+    until: int, max_inside: int, max_pending: int, timeout: int, limit: int, count: Ints, run: Ints, queue: Ints,
+    state: Ints, held: Ints, arrival: Ints, done: Ints, outcomes: Ints, computed: Ints, chunk: Ints, prompt: Ints,
+    first_token: Ints, leavings: Ints, place: Ints,
+) -> None:  # fmt: skip
+    """Take in, or refuse, what arrives by then, and give up what has run out of time by then.
+
+    Where requests are bounded, each finds those that are unfinished when it arrives: one that ends with the present
+    step still is.
+    """
+    bounded = max_inside >= 0 or max_pending >= 0
+    while count[_ARRIVED] < arrival.size and arrival[count[_ARRIVED]] <= until:
+        request = count[_ARRIVED]
+        count[_ARRIVED] += 1
+        if bounded:
+            _give_up(
+                arrival[request], timeout, limit, count, run, queue, state, held, arrival, done, outcomes, computed,
+                chunk, prompt, first_token, leavings, place,
+            )  # fmt: skip
+            inside = count[_N] + count[_STACKED] + count[_TAKEN] - count[_HEAD]
+            if (max_inside >= 0 and inside >= max_inside) or (max_pending >= 0 and count[_PENDING] >= max_pending):
+                state[request] = _ENDED
+                done[request] = arrival[request]
+                outcomes[request] = 2
+                continue
+        queue[count[_TAKEN]] = request
+        count[_TAKEN] += 1
+        count[_PENDING] += prompt[request]
+    _give_up(
+        until, timeout, limit, count, run, queue, state, held, arrival, done, outcomes, computed, chunk, prompt,
+        first_token, leavings, place,
+    )  # fmt: skip
+
+
 def _simulate(
     is_v1: bool, arrival: Ints, prompt: Ints, response: Ints, blocks: int, max_requests: int, max_tokens: int,
-    watermark: int, max_paddings: int, padded: Ints, timeout: int, limit: int, caches: bool, interval: int,
-    linear_s: Any, head_s: Any, attention: Any,
+    watermark: int, max_paddings: int, padded: Ints, timeout: int, limit: int, max_inside: int, max_pending: int,
+    caches: bool, interval: int, linear_s: Any, head_s: Any, attention: Any,
 ) -> Any:  # fmt: skip
     """The event loop; see `simulate`."""
     requests = arrival.size
@@ -487,8 +550,9 @@ def _simulate(
     chunk = np.zeros(requests, np.int64)
     prefilling = np.ones(requests, np.int64)
     run = np.zeros(max_requests + 1, np.int64)
+    queue = np.zeros(requests, np.int64)
     stack = np.zeros(requests + 1, np.int64)
-    count = np.zeros(11, np.int64)
+    count = np.zeros(13, np.int64)
     count[_FREE] = blocks
     count[_EMPTY] = blocks
     count[_CACHES] = caches
@@ -501,18 +565,11 @@ def _simulate(
     steps = 0
     now = np.int64(0)
     while True:
-        while count[_ARRIVED] < requests and arrival[count[_ARRIVED]] <= now:
-            count[_ARRIVED] += 1
-        if timeout == 1:
-            while count[_HEAD] < count[_ARRIVED] and now - arrival[count[_HEAD]] > limit:
-                request = count[_HEAD]
-                state[request] = _ENDED
-                done[request] = arrival[request] + limit
-                outcomes[request] = 1
-                count[_HEAD] += 1
-        elif timeout == 2:
-            _expire(now, limit, count, run, state, held, arrival, done, outcomes, computed, chunk, leavings, place)
-        if count[_N] == 0 and count[_STACKED] == 0 and count[_HEAD] == count[_ARRIVED]:
+        _receive(
+            now, max_inside, max_pending, timeout, limit, count, run, queue, state, held, arrival, done, outcomes,
+            computed, chunk, prompt, first_token, leavings, place,
+        )  # fmt: skip
+        if count[_N] == 0 and count[_STACKED] == 0 and count[_HEAD] == count[_TAKEN]:
             if count[_ARRIVED] == requests:
                 break
             now = arrival[count[_ARRIVED]]
@@ -521,12 +578,12 @@ def _simulate(
         batch[:] = 0
         if is_v1:
             work = _schedule_v1(
-                now, max_requests, max_tokens, count, batch, run, stack, state, computed, held, chunk, prefilling,
-                preemptions, prompt, produced, first_scheduled, leavings, place,
+                now, max_requests, max_tokens, count, batch, run, queue, stack, state, computed, held, chunk,
+                prefilling, preemptions, prompt, produced, first_scheduled, leavings, place,
             )  # fmt: skip
         else:
             work = _schedule_v0(
-                now, max_requests, max_tokens, watermark, max_paddings, padded, count, batch, run, stack, state,
+                now, max_requests, max_tokens, watermark, max_paddings, padded, count, batch, run, queue, stack, state,
                 computed, held, chunk, prefilling, preemptions, prompt, produced, first_scheduled, leavings, place,
             )  # fmt: skip
         if batch[_BATCH] == 0:
@@ -537,7 +594,7 @@ def _simulate(
             batch[_CONTEXT_MAX], batch[_CHUNKS], work,
         )  # fmt: skip
         duration = max(np.int64(1), np.int64(np.floor(time_s * 1e9 + 0.5)))
-        waiting = count[_ARRIVED] - count[_HEAD] + count[_STACKED]
+        waiting = count[_TAKEN] - count[_HEAD] + count[_STACKED]
         if interval > 0:
             last = int((now + duration - 1) // interval)
             if last >= timeline.shape[0]:
@@ -573,11 +630,12 @@ def _simulate(
             steps += 1
 
         end = now + duration
-        if timeout == 2:
-            # A token that comes after its request's deadline is not delivered.
-            while count[_ARRIVED] < requests and arrival[count[_ARRIVED]] <= end:
-                count[_ARRIVED] += 1
-            _expire(end - 1, limit, count, run, state, held, arrival, done, outcomes, computed, chunk, leavings, place)
+        if timeout == 2 or max_inside >= 0 or max_pending >= 0:
+            # A token that comes after its request's deadline is not delivered; what the step ends is not ended yet.
+            _receive(
+                end - 1, max_inside, max_pending, timeout, limit, count, run, queue, state, held, arrival, done,
+                outcomes, computed, chunk, prompt, first_token, leavings, place,
+            )  # fmt: skip
         kept = 0
         for position in range(count[_N]):
             request = run[position]
@@ -590,6 +648,7 @@ def _simulate(
                     produced[request] += 1
                     if first_token[request] < 0:
                         first_token[request] = end
+                        count[_PENDING] -= prompt[request]
                     if produced[request] == response[request]:
                         done[request] = end
                         state[request] = _ENDED
@@ -610,7 +669,7 @@ def _compiled() -> Any:
     """The event loop, compiled at its first use or taken from the cache."""
     ints, floats, whole = numba.int64[::1], numba.float64[::1], numba.int64
     signature = (
-        numba.boolean, ints, ints, ints, whole, whole, whole, whole, whole, ints, whole, whole, numba.boolean, whole,
-        floats, floats, floats,
+        numba.boolean, ints, ints, ints, whole, whole, whole, whole, whole, ints, whole, whole, whole, whole,
+        numba.boolean, whole, floats, floats, floats,
     )  # fmt: skip
     return compile_once(_simulate, signature, (Path(__file__), Path(steptime.__file__)))

@@ -23,7 +23,9 @@ from burstbench.serve.gpus import Gpu, Model
 
 IDENTITY = ("experiment", "model", "gpu", "seed")
 _SIMULATOR_KEYS = ("scheduler", "host", "memory_utilization", "timeout", "response_lengths")
-_OPTIONAL_KEYS = ("step_time", "max_num_seqs", "max_num_batched_tokens", "prefix_caching")
+_LIMITS = ("max_num_seqs", "max_num_batched_tokens")  # of a batch; without them those of the card
+_BOUNDS = ("max_num_queued_reqs", "max_num_queued_tokens")  # beyond which requests are refused; without them none is
+_OPTIONAL_KEYS = ("step_time", *_LIMITS, *_BOUNDS, "prefix_caching")
 _STEP_TIMES = {"analytic": set(), "table": {"folder"}, "fitted": {"file"}}
 
 
@@ -115,6 +117,8 @@ def simulate(
         "limits": {
             "max_num_seqs": limits.max_requests,
             "max_num_batched_tokens": limits.max_tokens,
+            "max_num_queued_reqs": limits.max_inside,
+            "max_num_queued_tokens": limits.max_pending_tokens,
             "max_model_len": model.max_model_len,
         },
         "timeout": dict(timeout),
@@ -232,6 +236,8 @@ def limits_of(
         default,
         max_requests=simulator.get("max_num_seqs", default.max_requests),
         max_tokens=simulator.get("max_num_batched_tokens", default.max_tokens),
+        max_inside=simulator.get("max_num_queued_reqs"),
+        max_pending_tokens=simulator.get("max_num_queued_tokens"),
     )
     if limits.max_requests > limits.max_tokens:
         raise SimulationError(
@@ -347,7 +353,7 @@ def _check_settings(simulator: Mapping[str, Any]) -> None:
     for key in simulator:
         if key not in known:
             raise SimulationError(f"simulator: unknown key {key!r}; known here: {', '.join(known)}")
-    for key in ("max_num_seqs", "max_num_batched_tokens"):
+    for key in (*_LIMITS, *_BOUNDS):
         value = simulator.get(key, 1)
         if not isinstance(value, int) or isinstance(value, bool) or value < 1:
             raise SimulationError(f"simulator.{key}: found {value!r}, expected a whole number of at least 1")

@@ -413,6 +413,12 @@ def flags(settings: Mapping[str, Any], limits: Limits, source: str, port: int, r
         switches += ["--enforce-eager"]
     else:
         found |= {"--gpu-memory-utilization": vllm["memory_utilization"]}
+    bounds = settings["simulator"] if emulated else vllm
+    found |= {
+        f"--{key.replace('_', '-')}": bounds[key]
+        for key in ("max_num_queued_reqs", "max_num_queued_tokens")
+        if key in bounds
+    }
     if not emulated and vllm["weights"] == "dummy":
         found |= {"--load-format": "dummy"}
         switches += ["--skip-tokenizer-init"]
