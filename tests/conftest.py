@@ -21,3 +21,8 @@ def shared_data() -> Path:
     if not folder:
         pytest.skip("BURSTBENCH_SHARED_DATA is not set: the public profiles and logs are not part of the repository")
     return Path(folder)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Put the slow files first: a worker takes a file at a time, and one taken last leaves the other cores idle."""
+    items.sort(key=lambda item: item.get_closest_marker("slow") is None)

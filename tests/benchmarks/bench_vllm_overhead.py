@@ -16,7 +16,7 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "vllm"))
 from burstbench.serve import vllm
 from vllm_cells import Cell
 
-REQUESTS, PROMPT, RESPONSE = 400, 64, 32
+REQUESTS, PROMPT, RESPONSE = 1200, 64, 32
 
 
 def tokens_per_second(folder: Path, recorded: bool) -> float:

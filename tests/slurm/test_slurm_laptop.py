@@ -9,6 +9,8 @@ import pytest
 
 from .conftest import prepare
 
+pytestmark = pytest.mark.slow
+
 CELL = "llama-2-7b-chat_a800_s1"
 SUMMARY = "results/slurm/metrics/warmup/summary.parquet"
 # What nvidia-smi says of one A800, so that a cell can be run as on a GPU.

@@ -7,6 +7,8 @@ import sys
 import pytest
 import yaml
 
+pytestmark = pytest.mark.slow
+
 CELLS = {gpu: f"llama-2-7b-chat_{gpu}_s1" for gpu in ("a800", "a6000")}
 
 

@@ -23,6 +23,8 @@ from pypdf import PdfReader
 from . import browser
 from .conftest import copy_of_the_repository, environment
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def results(finished):

@@ -9,6 +9,8 @@ from burstbench.layout import SIMULATION_FIGURES, SUPPLEMENT_FIGURES, VALIDATION
 
 from .conftest import change, jobs
 
+pytestmark = pytest.mark.slow
+
 PAPER = Counter(
     {
         "Typeset the paper": 1,
