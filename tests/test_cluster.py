@@ -95,6 +95,16 @@ def test_accounts_that_do_not_answer_in_time_are_none(tmp_path, monkeypatch):
         cluster.keeps_accounts.cache_clear()
 
 
+def test_leftovers_that_cannot_be_asked_for_are_an_error(tmp_path, monkeypatch):
+    (tmp_path / "squeue").write_text("#!/bin/sh\nexec /bin/sleep 30\n")
+    (tmp_path / "squeue").chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setenv(cluster.LIGHT, "local")
+    monkeypatch.setattr(cluster, "ANSWER_S", 0.3)
+    with pytest.raises(UserError, match=r"`squeue --me` did not answer within 0\.3 s"):
+        cluster.cancel_leftovers()
+
+
 def test_arrays_hold_no_job_back(mine, root):
     mine(arrays=True)
     found = profile(root, "slurm_both")

@@ -115,6 +115,29 @@ def test_a_slurm_that_hangs_later(diagnose, monkeypatch, tmp_path):
         assert "did not answer within 1 s" in lines[name][1], name
 
 
+HANG = "exec /bin/sleep 30"
+
+
+@pytest.mark.parametrize(
+    ("hanging", "programs"),
+    [
+        ("sbatch", {"sbatch": HANG}),
+        ("squeue", {"sbatch": "echo 7", "squeue": HANG}),
+        ("scancel", {"sbatch": "echo 7", "squeue": "echo PENDING", "scancel": HANG}),
+    ],
+)
+def test_a_controller_that_hangs_while_the_probe_runs(hanging, programs, monkeypatch, tmp_path):
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setattr(doctor.cluster, "ANSWER_S", 0.3)
+    for name, text in programs.items():
+        program(tmp_path / name, text)
+    config = doctor.load([doctor.ROOT / "config/study.yaml", doctor.ROOT / "config/studies/paper.yaml"])
+    with pytest.raises(
+        doctor.UserError, match=rf"`{hanging} \S+` did not answer within 0\.3 s; try it by hand, or ask"
+    ):
+        doctor.probe(doctor.cluster.load(), config, "a800", within_s=0)
+
+
 def test_a_full_disk(diagnose, monkeypatch):
     monkeypatch.setattr(doctor.shutil, "disk_usage", lambda _: type("Usage", (), {"free": 1e6})())
     verdict, text = diagnose()[1]["disk for results"]

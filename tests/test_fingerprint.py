@@ -25,15 +25,16 @@ def package(tmp_path, monkeypatch):
         path.write_text(text)
     monkeypatch.setattr(fingerprint, "PACKAGE", tmp_path)
 
-    def code(module):
-        for cached in (fingerprint._tree, fingerprint._imports, fingerprint._checksum, fingerprint._checksum_of_names):
+    def forget():
+        for cached in (fingerprint._text, fingerprint._tree, fingerprint._kept, fingerprint._facts):
             cached.cache_clear()
+
+    def code(module):
+        forget()
         return fingerprint.code(module)
 
     yield tmp_path, code
-    code_caches = (fingerprint._tree, fingerprint._imports, fingerprint._checksum, fingerprint._checksum_of_names)
-    for cached in code_caches:
-        cached.cache_clear()
+    forget()
 
 
 def changed(package, name, old, new, module="room.verb"):
@@ -79,6 +80,24 @@ def test_all_contracts_count_where_they_are_looked_up_by_name(package):
     assert changed(package, "contracts.py", "'b'", "'c'") == ["contracts"]
 
 
+def test_what_was_found_is_read_again_and_not_found_again(package, monkeypatch):
+    _, code = package
+    first = code("room.verb")
+    with monkeypatch.context() as patched:
+        patched.setattr(fingerprint.ast, "parse", None)
+        assert code("room.verb") == first
+    assert changed(package, "room/part.py", "x = 1", "x = 2") == ["room.part"]
+
+
+@pytest.mark.parametrize("damage", ["", "{", '{"by": "another Python", "modules": {"burstbench.room.part": {}}}'])
+def test_what_was_kept_and_cannot_be_used_is_found_again(package, damage):
+    folder, code = package
+    first = code("room.verb")
+    (folder / "__pycache__/fingerprints.json").write_text(damage)
+    assert code("room.verb") == first
+    assert '"checksum"' in (folder / "__pycache__/fingerprints.json").read_text()
+
+
 def test_an_unknown_verb_is_an_error():
     with pytest.raises(FileNotFoundError, match=r"burstbench\.trace\.nothing"):
         fingerprint.code("trace.nothing")
@@ -87,7 +106,7 @@ def test_an_unknown_verb_is_an_error():
 def test_a_copy_of_the_package_counts_the_same(tmp_path, package, root):
     _, code = package
     copy = tmp_path / "copy"
-    shutil.copytree(root / "workflow/burstbench", copy)
+    shutil.copytree(root / "workflow/burstbench", copy, ignore=shutil.ignore_patterns("__pycache__"))
     fingerprint.PACKAGE = copy
     first = code("trace.twin")
     fingerprint.PACKAGE = root / "workflow/burstbench"

@@ -58,15 +58,35 @@ def load(file: Path | None = None) -> dict[str, Any]:
     return facts
 
 
+def ask(command: str, **options: Any) -> subprocess.CompletedProcess[str]:
+    """Run a command of SLURM and return what it printed.
+
+    Args:
+        command: with its arguments, in a shell's syntax; no shell runs it.
+        options: of `subprocess.run`.
+
+    Raises:
+        ClusterError: there is no such command, or it did not answer in time.
+    """
+    words = shlex.split(command)
+    try:
+        return subprocess.run(words, capture_output=True, text=True, timeout=ANSWER_S, **options)
+    except subprocess.TimeoutExpired as error:
+        raise ClusterError(
+            f"`{shlex.join(words[:2])}` did not answer within {ANSWER_S:g} s; try it by hand, or ask the administrators"
+        ) from error
+    except FileNotFoundError as error:
+        raise ClusterError(
+            f"no {words[0]} here; run this on a login node of the cluster (or `module load slurm`)"
+        ) from error
+
+
 @functools.cache
 def keeps_accounts() -> bool:
     """Whether the cluster here answers `sacct` in time; False where there is no SLURM."""
-    if shutil.which("sacct") is None:
-        return False
-    command = ["sacct", "--noheader", "--allocations"]
     try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=ANSWER_S)
-    except subprocess.TimeoutExpired:
+        done = ask("sacct --noheader --allocations")
+    except ClusterError:
         return False
     return done.returncode == 0 and "disabled" not in done.stderr
 
@@ -75,7 +95,7 @@ class Profile:
     """The values of one profile.
 
     Args:
-        gpus: rows of config/gpus.yaml whose cells it runs.
+        gpus: rows of `gpus` in the cluster's file whose cells it runs; all of them if none is named.
 
     Raises:
         UserError: the cluster's file is wrong, or does not say where one of them runs.
@@ -83,7 +103,7 @@ class Profile:
 
     def __init__(self, *gpus: str) -> None:
         self.facts = load()
-        self.gpus = gpus
+        self.gpus = gpus or tuple(self.facts["gpus"])
         # A profile cannot say which rules are local; the Snakefile, read after it in the same process, can.
         os.environ[LIGHT] = self.facts["light"]["where"]
         if self.facts["environment"] == "apptainer":
@@ -168,6 +188,8 @@ class Profile:
         return {
             "mem_mb": self._growing(light["mem_mb"]),
             "runtime": self._growing(light["runtime"]),
+            # No one reads it; Snakemake's own default looks up the size of every input of every job.
+            "disk_mb": 1000,
             **self._named(slurm_account=self.facts["account"], qos=self.facts["qos"]),
             **self._named(slurm_partition=light["partition"]),
         }
@@ -208,12 +230,15 @@ def cancel_leftovers(within_s: float = 60.0) -> list[str]:
 
     They would write the same files as the jobs that are about to be submitted. Call it when Snakemake has its lock and
     has submitted nothing yet. Without a SLURM profile nothing is done.
+
+    Raises:
+        ClusterError: SLURM did not answer in time.
     """
     if LIGHT not in os.environ or shutil.which("squeue") is None:
         return []
 
     def alive() -> list[str]:
-        listed = subprocess.run(["squeue", "--me", "--noheader", "--format=%A %j"], capture_output=True, text=True)
+        listed = ask("squeue --me --noheader --format='%A %j'")
         rows = [line.split() for line in listed.stdout.splitlines()]
         return sorted({row[0] for row in rows if len(row) == 2 and row[1].startswith(_job_prefix())})
 
@@ -223,7 +248,7 @@ def cancel_leftovers(within_s: float = 60.0) -> list[str]:
             f"cancelling {len(found)} jobs that a killed Snakemake left in the queue: {', '.join(found)}",
             file=sys.stderr,
         )
-        subprocess.run(["scancel", *found], check=False)
+        ask(f"scancel {' '.join(found)}")
         end = time.monotonic() + within_s
         while alive() and time.monotonic() < end:
             time.sleep(0.5)

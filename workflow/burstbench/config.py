@@ -187,11 +187,12 @@ def _semantics(config: dict[str, Any], files: Sequence[Path], folder: Path) -> l
 
     models = load_yaml(folder / "models.yaml")
     gpus = load_yaml(folder / "gpus.yaml")
-    # A run on the CPU is measured, never modelled: its one "GPU" is called cpu and has no row.
+    # A run on the CPU is measured, never modelled: its "GPU" is called cpu, or cpu_a800 where nodes of that name lend
+    # theirs, and has no row.
     vllm = config["engines"]["vllm"]
     on_cpu = config["engine"] == "vllm" and vllm["device"] == "cpu"
     if on_cpu:
-        gpus = {"cpu": None}
+        gpus = {"cpu": None} | {f"cpu_{name}": None for name in gpus}
         if vllm["weights"] != "dummy":
             problem(
                 ["engines", "vllm", "weights"], f"{vllm['weights']!r}: device cpu serves random weights only: dummy"

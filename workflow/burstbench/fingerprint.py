@@ -6,9 +6,16 @@ touched file, a new comment or a fresh clone does not.
 """
 
 import ast
+import contextlib
 import functools
 import hashlib
+import platform
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
+
+from burstbench.errors import UserError
+from burstbench.files import read_json, write_json
 
 PACKAGE = Path(__file__).parent
 # Left out: the package's own __init__ (it holds the version number alone) and the command line, which only hands over
@@ -45,6 +52,7 @@ def code(module: str) -> dict[str, str]:
     sums = {name: _checksum(name) for name in found if name != CONTRACTS}
     if CONTRACTS in found:
         sums[CONTRACTS] = _checksum_of_names(CONTRACTS, frozenset(contracts))
+    _keep()
     return {name.removeprefix("burstbench."): sums[name] for name in sorted(sums)}
 
 
@@ -61,10 +69,15 @@ def _path(module: str) -> Path | None:
 
 
 @functools.cache
-def _tree(module: str) -> ast.Module:
+def _text(module: str) -> bytes:
     path = _path(module)
     assert path is not None
-    tree = ast.parse(path.read_text(encoding="utf-8"), str(path))
+    return path.read_bytes()
+
+
+@functools.cache
+def _tree(module: str) -> ast.Module:
+    tree = ast.parse(_text(module), str(_path(module)))
     for node in ast.walk(tree):
         if isinstance(node, (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)) and ast.get_docstring(
             node
@@ -73,9 +86,62 @@ def _tree(module: str) -> ast.Module:
     return tree
 
 
+# What was found in each module's text stands beside the compiled modules: reading all of them takes seconds, and every
+# Snakemake and every job of a cluster asks anew.
+def _kept_in() -> Path:
+    return PACKAGE / "__pycache__/fingerprints.json"
+
+
+def _by() -> str:
+    return f"Python {platform.python_version()} {_digest(Path(__file__).read_text(encoding='utf-8'))}"
+
+
 @functools.cache
+def _kept() -> dict[str, Any]:
+    """What is known by module: the checksum of its text, and what was found in that text."""
+    try:
+        found = read_json(_kept_in())
+    except (OSError, UserError):
+        return {}
+    return dict(found["modules"]) if found["by"] == _by() else {}
+
+
+@functools.cache
+def _facts(module: str) -> dict[str, Any]:
+    """The facts of a module's text that are known, to be added to."""
+    text = hashlib.sha256(_text(module)).hexdigest()
+    if _kept().get(module, {}).get("text") != text:
+        _kept()[module] = {"text": text}
+    facts: dict[str, Any] = _kept()[module]
+    return facts
+
+
+_new: list[str] = []
+
+
+def _known(module: str, name: str, find: Callable[[], Any]) -> Any:
+    facts = _facts(module)
+    if name not in facts:
+        facts[name] = find()
+        _new.append(name)
+    return facts[name]
+
+
+def _keep() -> None:
+    """Write down what was found anew; in a clone that cannot be written to it is found again each time."""
+    if _new:
+        _new.clear()
+        with contextlib.suppress(OSError, UserError):
+            write_json(_kept_in(), {"by": _by(), "modules": _kept()})
+
+
 def _imports(module: str) -> tuple[frozenset[str], frozenset[str]]:
     """The modules of this package that a module imports, and the names it takes from the contracts ('*': all)."""
+    modules, names = _known(module, "imports", lambda: _find_imports(module))
+    return frozenset(name for name in modules if _path(name)), frozenset(names)
+
+
+def _find_imports(module: str) -> tuple[list[str], list[str]]:
     modules: set[str] = set()
     names: set[str] = set()
     aliases: set[str] = set()
@@ -102,17 +168,21 @@ def _imports(module: str) -> tuple[frozenset[str], frozenset[str]]:
     for node in ast.walk(tree):
         if isinstance(node, ast.Name) and node.id in aliases and id(node) not in attributes:
             names.add("*")
-    return frozenset(name for name in modules if _path(name)), frozenset(names)
+    return sorted(name for name in modules if name.startswith("burstbench.")), sorted(names)
 
 
-@functools.cache
 def _checksum(module: str) -> str:
-    return _digest(ast.dump(_tree(module)))
+    found: str = _known(module, "checksum", lambda: _digest(ast.dump(_tree(module))))
+    return found
 
 
-@functools.cache
 def _checksum_of_names(module: str, names: frozenset[str]) -> str:
     """The checksum of some top-level definitions of a module and of what they need in it."""
+    found: str = _known(module, " ".join(sorted(names)), lambda: _find_checksum_of_names(module, names))
+    return found
+
+
+def _find_checksum_of_names(module: str, names: frozenset[str]) -> str:
     definitions: dict[str, ast.stmt] = {}
     for statement in _tree(module).body:
         if isinstance(statement, (ast.FunctionDef, ast.ClassDef)):

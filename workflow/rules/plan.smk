@@ -1,5 +1,7 @@
 """plan: every request of every cell, before anything runs."""
 
+plan_settings = layout.plan_settings()
+
 
 rule plan_make:
     input:
@@ -20,7 +22,8 @@ rule plan_make:
         mem_mb=1000,
         runtime=10,
     params:
-        settings=lookup("{experiment}/{cell}", within=layout.plan_settings()),
+        # Not by lookup(), which walks through all cells for each of them.
+        settings=lambda wildcards: plan_settings[wildcards.experiment][wildcards.cell],
         tables=lambda wildcards: layout.plan_options(wildcards),
         code=code("plan.make"),
     message:

@@ -39,7 +39,7 @@ if "probe" in config["plan"]:
                 mem_mb=64000 if MEASURED else 4000,
                 runtime=360,
             params:
-                settings=lookup("{pair}", within=probe_settings),
+                settings=lambda wildcards: probe_settings[wildcards.pair],
                 tokenizer=layout.template_options,
                 code=code("serve.probe"),
             message:
@@ -50,6 +50,8 @@ if "probe" in config["plan"]:
 
 
 if config["engine"] == "simulator":
+
+    settings_of_cells = layout.simulator_settings()
 
     rule serve_simulate:
         input:
@@ -71,7 +73,9 @@ if config["engine"] == "simulator":
             mem_mb=2000,
             runtime=30,
         params:
-            settings=lookup("{experiment}/{cell}", within=layout.simulator_settings()),
+            settings=lambda wildcards: settings_of_cells[wildcards.experiment][
+                wildcards.cell
+            ],
             code=code("serve.simulate"),
         message:
             "Simulate {wildcards.experiment} {wildcards.cell}"
@@ -80,6 +84,8 @@ if config["engine"] == "simulator":
             " --replies {input.replies} --requests {output.requests} --steps {output.steps} --run {output.run} 2> {log}"
 
 elif config["engine"] == "endpoint":
+
+    settings_of_cells = layout.endpoint_settings()
 
     rule serve_endpoint:
         input:
@@ -103,7 +109,9 @@ elif config["engine"] == "endpoint":
             mem_mb=2000,
             runtime=360,
         params:
-            settings=lookup("{experiment}/{cell}", within=layout.endpoint_settings()),
+            settings=lambda wildcards: settings_of_cells[wildcards.experiment][
+                wildcards.cell
+            ],
             tokenizer=" ".join(
                 f"--tokenizer {path}" for path in layout.endpoint_tokenizer()
             ),
@@ -154,7 +162,9 @@ else:
                 mem_mb=64000 if MEASURED else 4000,
                 runtime=360,
             params:
-                settings=lookup("{experiment}/{cell}", within=settings_of_cells),
+                settings=lambda wildcards: settings_of_cells[wildcards.experiment][
+                    wildcards.cell
+                ],
                 tokenizer=layout.template_options,
                 # What the server's own process imports is no import of the verb.
                 code={

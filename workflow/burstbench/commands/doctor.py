@@ -186,10 +186,10 @@ def slurm() -> str:
     """SLURM's controller answers."""
     if shutil.which("sinfo") is None or shutil.which("sbatch") is None:
         raise TroubleError("no sinfo and sbatch here; run this on a login node of the cluster (or `module load slurm`)")
-    done = _slurm("scontrol ping")
+    done = cluster.ask("scontrol ping")
     if done.returncode or "UP" not in done.stdout:
         raise TroubleError(f"the controller does not answer: {_said(done)}; ask the cluster's administrators")
-    return " ".join(_slurm("sinfo --version").stdout.split()[:2])
+    return " ".join(cluster.ask("sinfo --version").stdout.split()[:2])
 
 
 def status(facts: dict[str, Any]) -> str:
@@ -197,7 +197,7 @@ def status(facts: dict[str, Any]) -> str:
     if facts["status"] == "sacct" and not cluster.keeps_accounts():
         raise TroubleError(f"`sacct` does not answer: set `status: squeue` (or auto) in {cluster.path()}")
     chosen = facts["status"] if facts["status"] != "auto" else "sacct" if cluster.keeps_accounts() else "squeue"
-    age = re.search(r"MinJobAge\s*=\s*(\d+)", _slurm("scontrol show config").stdout)
+    age = re.search(r"MinJobAge\s*=\s*(\d+)", cluster.ask("scontrol show config").stdout)
     if chosen == "squeue" and age and 0 < int(age[1]) < 200:
         raise TroubleError(
             f"squeue forgets a job {age[1]} s after its end (MinJobAge), Snakemake asks every 180 s at worst; ask "
@@ -237,7 +237,7 @@ def light_partition(facts: dict[str, Any]) -> str:
     """The jobs without a GPU have a partition to go to."""
     name = facts["light"]["partition"]
     if name is None:
-        named = [line.split()[0] for line in _slurm("sinfo --noheader --format=%P").stdout.splitlines() if line.strip()]
+        named = cluster.ask("sinfo --noheader --format=%P").stdout.split()
         default = [each.rstrip("*") for each in named if each.endswith("*")]
         if not default:
             raise TroubleError(f"the cluster has no default partition; set `light.partition` in {cluster.path()}")
@@ -292,14 +292,11 @@ def probe(facts: dict[str, Any], config: dict[str, Any], gpu: str, within_s: int
         + f"{shlex.quote(str(_vllm_python(facts, config)))} -c {shlex.quote(_VERSION)} || exit 7\n"
         'echo "probe done"\n'
     )
-    done = subprocess.run(
+    done = cluster.ask(
         f"sbatch --parsable --job-name=burstbench-doctor --partition={shlex.quote(row['partition'])} {ask} {options} "
         f"--cpus-per-task=1 --mem=4000 --time=5 --output={shlex.quote(str(log))} /dev/stdin",
-        shell=True,
         input=script,
         env=os.environ | {"PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])},
-        capture_output=True,
-        text=True,
     )
     if done.returncode:
         raise TroubleError(
@@ -310,11 +307,11 @@ def probe(facts: dict[str, Any], config: dict[str, Any], gpu: str, within_s: int
     state = "PENDING"
     while time.monotonic() < end and state in ("PENDING", "RUNNING", "CONFIGURING", "COMPLETING"):
         time.sleep(0.5)
-        state = _slurm(f"squeue --noheader --states=all --format=%T --job={number}").stdout.strip() or "COMPLETED"
+        state = cluster.ask(f"squeue --noheader --states=all --format=%T --job={number}").stdout.strip() or "COMPLETED"
     text = log.read_text(encoding="utf-8") if log.exists() else ""
     if state in ("PENDING", "RUNNING", "CONFIGURING"):
-        reason = _slurm(f"squeue --noheader --format=%r --job={number}").stdout.strip()
-        _slurm(f"scancel {number}")
+        reason = cluster.ask(f"squeue --noheader --format=%r --job={number}").stdout.strip()
+        cluster.ask(f"scancel {number}")
         raise TroubleError(
             f"the probe (job {number}) was {state.lower()} after {within_s} s ({reason}); wait, or --probe-s"
         )
@@ -364,30 +361,16 @@ def _from_root(path: Path) -> str:
     return shlex.quote(str(whole.relative_to(ROOT) if whole.is_relative_to(ROOT) else whole))
 
 
-def _slurm(command: str) -> subprocess.CompletedProcess[str]:
-    words = shlex.split(command)
-    try:
-        return subprocess.run(words, capture_output=True, text=True, timeout=cluster.ANSWER_S)
-    except subprocess.TimeoutExpired as error:
-        raise TroubleError(
-            f"`{command}` did not answer within {cluster.ANSWER_S:g} s; try it by hand, or ask the administrators"
-        ) from error
-    except FileNotFoundError as error:
-        raise TroubleError(
-            f"no {words[0]} here; run this on a login node of the cluster (or `module load slurm`)"
-        ) from error
-
-
 def _said(done: subprocess.CompletedProcess[str]) -> str:
     return " ".join((done.stdout + done.stderr).split()) or f"exit status {done.returncode}"
 
 
 def _nodes(name: str, key: str) -> list[list[str]]:
     """Lines of sinfo on a partition: state of the partition, of the nodes, Gres, CPUs, memory (MB), time limit."""
-    done = _slurm(f"sinfo --noheader --Node --partition={shlex.quote(name)} --format=%a|%T|%G|%c|%m|%l")
+    done = cluster.ask(f"sinfo --noheader --Node --partition={shlex.quote(name)} --format=%a|%T|%G|%c|%m|%l")
     lines = [line.split("|") for line in done.stdout.splitlines() if line.count("|") == 5]
     if not lines:
-        known = sorted({line.rstrip("*") for line in _slurm("sinfo --noheader --format=%P").stdout.split()})
+        known = sorted({line.rstrip("*") for line in cluster.ask("sinfo --noheader --format=%P").stdout.split()})
         raise TroubleError(f"no partition {name!r}; found {', '.join(known)}: set `{key}` in {cluster.path()}")
     if all(line[0] != "up" for line in lines):
         raise TroubleError(
