@@ -66,7 +66,7 @@ def settings_of(words, config, seed=1, experiment="warmup", model="llama-2-7b-ch
     served = {"gpu_row": rows["gpus"]["a800"], "model_row": rows["models"][model]}
     return {
         "plan make": cell | plan,
-        "serve simulate": cell | served | {"simulator": config["engines"]["simulator"]},
+        "serve simulate": cell | served | {"simulator": config["engines"]["simulator"] | {"step_log": True}},
         "serve calibrate": json.loads(layout.calibration_settings()),
         "serve validate": json.loads(layout.validation_settings()),
         "metrics sweep": json.loads(layout.band_settings()),
@@ -97,7 +97,7 @@ def repository(tmp_path_factory):
             for words in ("plan make", "serve simulate"):
                 Path("settings.json").write_text(json.dumps(settings_of(words, config, 1, experiment, model)))
                 call(words)
-            for room, names in (("plan", ("plan",)), ("serve", ("requests", "steps", "run"))):
+            for room, names in (("plan", ("plan",)), ("serve", ("requests", "steps", "intervals", "run"))):
                 to = results / room / experiment / f"{model}_a800_s1"
                 to.mkdir(parents=True)
                 for file in (file for name in names for file in Path("mine").glob(f"{name}.*")):

@@ -66,8 +66,7 @@ def test_a_cell_has_the_numbers_of_its_files(folder, settings):
     simulate.simulate(
         shared | rows | {"simulator": settings["simulator"]},
         *(folder / name for name in ("plan.parquet", "plan.json", "replies.parquet", "requests.parquet")),
-        folder / "steps.parquet",
-        folder / "run.json",
+        *(folder / name for name in ("steps.parquet", "intervals.parquet", "run.json")),
     )
     wanted = read_run(folder, folder)
     # The plan rounds its times to the nanosecond.

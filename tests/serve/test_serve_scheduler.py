@@ -1,5 +1,7 @@
 """The compiled schedulers: scenarios worked out by hand, a reference in plain Python, and what must always hold."""
 
+import itertools
+
 import numpy as np
 import pytest
 from burstbench.serve import scheduler, steptime
@@ -474,25 +476,28 @@ def test_a_timeline_sums_up_the_step_log(kind):
     arrival = np.cumsum(rng.gamma(0.3, 3e8, 400)).astype(np.int64)
     given = (kind, arrival, rng.integers(1, 250, 400), rng.integers(1, 120, 400), Limits(80, 16, 399), TIMES)
     whole, interval = scheduler.simulate(*given, "total", 9_000 * MS), 20 * MS
-    run = scheduler.simulate(*given, "total", 9_000 * MS, interval_ns=interval)
+    cuts = np.array([3, 25, 300, 301]) * MS
+    run = scheduler.simulate(*given, "total", 9_000 * MS, interval_ns=interval, cuts_ns=cuts)
     assert len(run.steps) == len(whole.timeline) == 0
     for name in ("first_scheduled_ns", "first_token_ns", "done_ns", "response_tokens", "preemptions", "outcomes"):
         assert (getattr(run, name) == getattr(whole, name)).all()
     start, duration, prefill, decode, running, waiting, preempted, used = whole.steps.T
+    most = [int(of.max()) for of in (prefill + decode, running, used)]
+    assert run.totals.tolist() == whole.totals.tolist() == [len(start), int((start + duration)[-1]), *most]
     assert preempted.sum() > 0
     assert duration.max() > 2 * interval, "steps go over several edges"
     wanted = np.zeros_like(run.timeline)
-    for place in range(len(wanted)):
-        edges = place * interval, (place + 1) * interval
+    grid = np.arange((start + duration)[-1] // interval + 2) * interval
+    for place, edges in zip(range(len(wanted)), itertools.pairwise(np.unique(np.append(grid, cuts))), strict=False):
         inside = np.clip(np.minimum(start + duration, edges[1]) - np.maximum(start, edges[0]), 0, None)
         share = inside / duration
         begins = (start >= edges[0]) & (start < edges[1])
         wanted[place] = [
             inside.sum(), prefill @ share, decode @ share, running @ inside, waiting @ inside, used @ inside,
-            preempted[begins].sum(), begins.sum(),
+            preempted[begins].sum(), begins.sum(), edges[0],
         ]  # fmt: skip
     assert run.timeline == pytest.approx(wanted, rel=1e-9, abs=1e-6)
-    assert (len(wanted) - 1) * interval < (start + duration)[-1] <= len(wanted) * interval
+    assert wanted[-1, scheduler.SINCE] < (start + duration)[-1] <= edges[1]
 
 
 def test_the_compiled_step_time_is_the_plain_one():

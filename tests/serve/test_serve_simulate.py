@@ -1,4 +1,4 @@
-"""The verb: from a plan to requests.parquet, steps.parquet and run.json."""
+"""The verb: from a plan to requests.parquet, steps.parquet, intervals.parquet and run.json."""
 
 import json
 from pathlib import Path
@@ -12,7 +12,7 @@ from burstbench.serve.simulate import SimulationError, simulate
 CONFIG = Path(__file__).parents[2] / "config"
 GPUS = yaml.safe_load((CONFIG / "gpus.yaml").read_text())
 MODELS = yaml.safe_load((CONFIG / "models.yaml").read_text())
-SIMULATOR = yaml.safe_load((CONFIG / "study.yaml").read_text())["engines"]["simulator"]
+SIMULATOR = yaml.safe_load((CONFIG / "study.yaml").read_text())["engines"]["simulator"] | {"step_log": True}
 CELL = {"experiment": "warmup", "model": "llama-2-13b-chat", "gpu": "a800", "seed": 1}
 
 
@@ -60,6 +60,7 @@ def run(folder, chosen, out="out"):
         folder / "replies.parquet",
         target / "requests.parquet",
         target / "steps.parquet",
+        target / "intervals.parquet",
         target / "run.json",
     )
     return (
@@ -109,11 +110,33 @@ def test_same_inputs_same_bytes_and_another_seed_others(tmp_path):
     write_plan(tmp_path, np.random.default_rng(3).integers(1, 3000, 100))
     run(tmp_path, settings(), "one")
     run(tmp_path, settings(), "two")
-    for name in ("requests.parquet", "steps.parquet", "run.json"):
+    for name in ("requests.parquet", "steps.parquet", "intervals.parquet", "run.json"):
         assert (tmp_path / "one" / name).read_bytes() == (tmp_path / "two" / name).read_bytes()
     (tmp_path / "plan.json").write_text(json.dumps(CELL | {"seed": 2}))
     one = contracts.REQUESTS.read(tmp_path / "one" / "requests.parquet")["response_tokens"]
     assert not run(tmp_path, settings({"seed": 2}))[0]["response_tokens"].equals(one)
+
+
+@pytest.mark.parametrize("scheduler", ["v1", "v0"])
+def test_sums_over_intervals_are_those_of_the_log_which_is_kept_on_demand(tmp_path, scheduler):
+    write_plan(tmp_path, np.random.default_rng(8).integers(1, 3000, 60), gap_s=1.3)
+    _, steps, record = run(tmp_path, settings(scheduler=scheduler), "log")
+    _, none, shorter = run(tmp_path, settings(scheduler=scheduler, step_log=False), "sums")
+    assert (none.num_rows, shorter.pop("step_log"), record.pop("step_log")) == (0, False, True)
+    assert shorter == record
+    kept = [(tmp_path / name / "intervals.parquet") for name in ("log", "sums")]
+    assert kept[0].read_bytes() == kept[1].read_bytes()
+    assert (tmp_path / "sums/steps.parquet").stat().st_size < (tmp_path / "log/steps.parquet").stat().st_size / 10
+    sums = {name: np.array(values) for name, values in contracts.INTERVALS.read(kept[1]).to_pydict().items()}
+    start, duration = (steps[name].to_numpy() for name in ("start_ns", "duration_ns"))
+    assert (np.diff(sums["start_ns"]) == sums["duration_ns"][:-1]).all()
+    assert set(range(0, int(start[-1]), 1_000_000_000)) <= set(sums["start_ns"].tolist())
+    assert sums["start_ns"][-1] + sums["duration_ns"][-1] == start[-1] + duration[-1]
+    assert sums["steps"].sum() == steps.num_rows
+    for name in ("prefill_tokens", "decode_tokens", "preempted"):
+        assert sums[name].sum() == pytest.approx(steps[name].to_numpy().sum())
+    for name in ("running", "waiting", "kv_usage"):
+        assert sums[name] @ sums["duration_ns"] == pytest.approx(steps[name].to_numpy() @ duration)
 
 
 def test_a_response_ends_at_the_models_length(tmp_path):
@@ -186,6 +209,7 @@ def test_the_command_line(tmp_path, capsys):
         "replies": tmp_path / "replies.parquet",
         "requests": tmp_path / "requests.parquet",
         "steps": tmp_path / "steps.parquet",
+        "intervals": tmp_path / "intervals.parquet",
         "run": tmp_path / "run.json",
     }
     words = [word for key, value in options.items() for word in (f"--{key}", str(value))]
@@ -266,6 +290,7 @@ def test_step_times_fitted_to_another_run(tmp_path, capsys):
         ({"step_time": {"kind": "table"}}, r"step_time: found .*'table'"),
         ({"step_time": {"kind": "roofline"}}, "step_time: found"),
         ({"step_time": {"kind": "fitted", "file": "none.json", "folder": "x"}}, "step_time: found"),
+        ({"step_log": 1}, "step_log: found 1, expected true or false"),
         ({"max_num_seqs": 0}, "max_num_seqs: found 0"),
         ({"max_num_queued_reqs": 0}, "max_num_queued_reqs: found 0"),
         ({"max_num_queued_tokens": 1.5}, "max_num_queued_tokens: found 1.5"),

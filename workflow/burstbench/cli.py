@@ -138,7 +138,7 @@ ROOMS: dict[str, dict[str, Verb]] = {
             "run a plan on the simulated engine",
             "--settings settings.json --plan mine/plan.parquet --plan-record mine/plan.json"
             " --replies results/default/prompts/replies.parquet --requests mine/requests.parquet"
-            " --steps mine/steps.parquet --run mine/run.json",
+            " --steps mine/steps.parquet --intervals mine/intervals.parquet --run mine/run.json",
         ),
         "fit": Verb(
             "fit step times to an engine's step log",

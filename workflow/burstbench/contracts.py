@@ -904,6 +904,30 @@ STEPS = Contract(
     ascending="start_ns",
     key=("step",),
 )
+INTERVALS = Contract(
+    "intervals",
+    "The simulated engine summed up over intervals while it runs, whatever the number of its steps.",
+    (
+        whole("start_ns", "ns", "from the start of the run"),
+        whole("duration_ns", "ns", "of the interval", 1),
+        whole("steps", "1", "steps that started in it"),
+        real(
+            "prefill_tokens",
+            "tokens",
+            "prompt tokens processed (recomputed ones included); a step over an edge by its share of time",
+            0,
+        ),
+        real("decode_tokens", "tokens", "tokens decoded, likewise", 0),
+        real(
+            "running", "requests", "mean over the interval of requests in the batch; none while the engine is idle", 0
+        ),
+        real("waiting", "requests", "likewise of requests waiting", 0),
+        whole("preempted", "requests", "requests preempted by those steps"),
+        real("kv_usage", "1", "likewise of the share of KV-cache blocks in use", 0, maximum=1),
+    ),
+    ascending="start_ns",
+    key=("start_ns",),
+)
 
 # metrics --------------------------------------------------------------------------------------------------------------
 

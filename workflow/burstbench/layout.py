@@ -369,7 +369,7 @@ class Layout:
                 (plan, "plan.parquet"),
                 (plan, "plan.json"),
                 (serve, "requests.parquet"),
-                (serve, "steps.parquet"),
+                (serve, "intervals.parquet" if self.config["engine"] == "simulator" else "steps.parquet"),
                 (serve, "run.json"),
             )
         ]

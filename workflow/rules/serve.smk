@@ -62,6 +62,7 @@ if config["engine"] == "simulator":
         output:
             requests=f"{root}/serve/{{experiment}}/{{cell}}/requests.parquet",
             steps=f"{root}/serve/{{experiment}}/{{cell}}/steps.parquet",
+            intervals=f"{root}/serve/{{experiment}}/{{cell}}/intervals.parquet",
             run=f"{root}/serve/{{experiment}}/{{cell}}/run.json",
         log:
             f"{root}/logs/serve/{{experiment}}/{{cell}}.log",
@@ -81,7 +82,8 @@ if config["engine"] == "simulator":
             "Simulate {wildcards.experiment} {wildcards.cell}"
         shell:
             "burstbench serve simulate --settings {params.settings:q} --plan {input.plan} --plan-record {input.record}"
-            " --replies {input.replies} --requests {output.requests} --steps {output.steps} --run {output.run} 2> {log}"
+            " --replies {input.replies} --requests {output.requests} --steps {output.steps}"
+            " --intervals {output.intervals} --run {output.run} 2> {log}"
 
 elif config["engine"] == "endpoint":
 

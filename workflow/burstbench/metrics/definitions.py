@@ -71,6 +71,9 @@ class Engine:
     ) -> "Engine":
         """Build it from the step log (arrays of shape (k,), k >= 1, times in ns, starts never decreasing).
 
+        Sums over intervals, one after the other, can stand for steps: then states are means over an interval, and
+        percentiles of a state are those of such means.
+
         A step ends at the latest when the next one starts (asynchronous scheduling lets them overlap). In a gap between
         two steps the engine is idle, and holds nothing, unless a request is inside it at the middle of the gap (first
         scheduled before, done after): then the gap is host time and the state of the step before holds on. Before the

@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from burstbench.contracts import PLAN, REQUESTS, STEPS
+from burstbench.contracts import INTERVALS, PLAN, REQUESTS, STEPS
 from burstbench.errors import UserError
 from burstbench.files import read_json
 from burstbench.metrics.definitions import NS_PER_S, Engine, Requests
@@ -134,7 +134,7 @@ def read_run(plan_dir: Path, serve_dir: Path) -> Run:
 
     Args:
         plan_dir: holds plan.parquet and plan.json.
-        serve_dir: holds requests.parquet, steps.parquet and run.json.
+        serve_dir: holds requests.parquet, run.json, and steps.parquet or, of a simulated run, intervals.parquet.
 
     Raises:
         UserError: the files break their contracts or disagree; the plan is empty; a phase or a step of it comes back
@@ -155,7 +155,8 @@ def read_run(plan_dir: Path, serve_dir: Path) -> Run:
         ok=pc.equal(table.column("outcome"), "ok").to_numpy(),
     )
     ends = [np.max(requests.intended), np.nanmax(requests.done, initial=0)]
-    steps = STEPS.read(serve_dir / "steps.parquet")
+    summed = read_json(serve_dir / "run.json").get("engine") == "simulator"
+    steps = INTERVALS.read(serve_dir / "intervals.parquet") if summed else STEPS.read(serve_dir / "steps.parquet")
     engine = None
     if steps.num_rows:
         engine = Engine.of(

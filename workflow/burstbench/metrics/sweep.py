@@ -125,7 +125,8 @@ class World:
             self._drawn[drawn], np.minimum(settings["max_tokens"], server.model.max_model_len - prompt)
         )
         arrival = nanoseconds(plan["send_s"])
-        result = server.serve(arrival, prompt, response)
+        parts = simulate.begins(plan["phase"], np.asarray(plan["step"]), arrival)
+        result = server.serve(arrival, prompt, response, parts)
         return measured(cell, plan, arrival, result, server.limits.blocks)
 
 
@@ -144,14 +145,14 @@ def measured(
         preemptions=result.preemptions.astype(np.float64),
         ok=result.outcomes == 0,
     )
-    log = result.steps.astype(np.float64)
+    sums = {name: values.astype(np.float64) for name, values in simulate.intervals(result, blocks).items()}
     engine = Engine.of(
-        log[:, scheduler.START],
-        log[:, scheduler.DURATION],
-        log[:, scheduler.PREFILL] + log[:, scheduler.DECODE],
-        log[:, scheduler.USED] / blocks,
-        log[:, scheduler.RUNNING],
-        log[:, scheduler.WAITING],
+        sums["start_ns"],
+        sums["duration_ns"],
+        sums["prefill_tokens"] + sums["decode_tokens"],
+        sums["kv_usage"],
+        sums["running"],
+        sums["waiting"],
         requests,
     )
     phases = plan["phase"].dictionary_encode()

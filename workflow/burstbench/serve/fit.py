@@ -85,6 +85,8 @@ def read_steps(path: Path) -> dict[str, Floats]:
     names = ("duration_ns", "prefill_tokens", "decode_tokens", "running", "kv_usage")
     table = contracts.STEPS.read(path, names)
     columns = {name: table.column(name).to_numpy().astype(np.float64) for name in names}
+    if not table.num_rows:
+        raise FitError(f"{path}: found no steps: a simulated run keeps them if engines.simulator.step_log is true")
     worked = columns["prefill_tokens"] + columns["decode_tokens"] > 0
     return {name: values[worked] for name, values in columns.items()}
 

@@ -144,9 +144,10 @@ def probe(
             folder = Path(name)
             _plan(settings, index, beta_at(factor), folder)
             plan, record = folder / "plan.parquet", folder / "plan.json"
-            requests, steps, ran = (folder / name for name in ("requests.parquet", "steps.parquet", "run.json"))
+            names = ("requests.parquet", "steps.parquet", "intervals.parquet", "run.json")
+            requests, steps, intervals, ran = (folder / name for name in names)
             if settings["engine"] == "simulator":
-                simulate.simulate(settings, plan, record, replies, requests, steps, ran)
+                simulate.simulate(settings, plan, record, replies, requests, steps, intervals, ran)
             else:
                 files = (plan, record, pool, requests, steps, ran, server_log)
                 vllm.serve(settings, *files, replies_path=replies, tokenizer_path=tokenizer)

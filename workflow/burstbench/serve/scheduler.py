@@ -30,8 +30,10 @@ TIMEOUTS = ("none", "queue", "total")
 OUTCOMES = ("ok", "timeout", "rejected")
 # Rows of the step log.
 START, DURATION, PREFILL, DECODE, RUNNING, WAITING, PREEMPTED, USED = range(8)
-# Columns of the timeline: time in steps, tokens, integrals over that time, and counts, of each interval.
-BUSY_NS, PREFILL_SUM, DECODE_SUM, RUNNING_NS, WAITING_NS, USED_NS, PREEMPTIONS, STEPS = range(8)
+# Columns of the timeline: time in steps, tokens, integrals over that time, counts, and the start, of each interval.
+BUSY_NS, PREFILL_SUM, DECODE_SUM, RUNNING_NS, WAITING_NS, USED_NS, PREEMPTIONS, STEPS, SINCE = range(9)
+# What a run adds up to: steps; end of the last one, ns; most tokens, requests and blocks in use of any.
+STEP_COUNT, END, PEAK_TOKENS, PEAK_RUNNING, PEAK_USED = range(5)
 # v0 replays CUDA graphs of these batch sizes; a batch between two of them is padded to the larger.
 GRAPH_SIZES = (1, 2, 4, *range(8, 257, 8))
 MAX_PADDINGS = 256
@@ -96,10 +98,12 @@ class Run:
         steps: [steps, 8] the step log: start and duration in ns, prefill and decode tokens, requests running and
             waiting after scheduling, preemptions of the step, blocks in use after scheduling. Empty where a timeline
             was asked for.
-        timeline: [intervals, 8] sums over each interval: time in steps (ns), prefill and decode tokens, integrals over
+        timeline: [intervals, 9] sums over each interval: time in steps (ns), prefill and decode tokens, integrals over
             the time in steps of requests running and waiting and of blocks in use (their unit times ns), preemptions,
-            steps. A step that goes over an edge counts by its share of time; its preemptions and itself where it
-            starts. Empty where the step log was.
+            steps; and its start (ns). A step that goes over an edge counts by its share of time; its preemptions and
+            itself where it starts. The last interval ends with the last step or later. Empty where the step log was
+            asked for.
+        totals: [5] steps, end of the last one (ns), and the most tokens, running requests and blocks in use of a step.
     """
 
     first_scheduled_ns: Ints
@@ -110,6 +114,7 @@ class Run:
     outcomes: Ints
     steps: Ints
     timeline: npt.NDArray[np.float64]
+    totals: Ints
 
 
 class NeverFitsError(UserError):
@@ -127,6 +132,7 @@ def simulate(
     timeout_ns: int = 0,
     prefix_caching: bool = False,
     interval_ns: int = 0,
+    cuts_ns: Ints | None = None,
 ) -> Run:
     """Run every request through the simulated engine.
 
@@ -145,6 +151,7 @@ def simulate(
             two requests share a prefix.
         interval_ns: 0: the result has the log of all steps. Above: sums over intervals of this length instead, whose
             memory does not grow with the number of steps.
+        cuts_ns: [cuts] ascending: where intervals end, too.
 
     Raises:
         NeverFitsError: a request can never be scheduled; names the first.
@@ -189,6 +196,7 @@ def simulate(
             -1 if limits.max_pending_tokens is None else limits.max_pending_tokens,
             prefix_caching,
             interval_ns,
+            np.zeros(0, np.int64) if cuts_ns is None else np.ascontiguousarray(cuts_ns, dtype=np.int64),
             times.linear_s,
             times.head_s,
             times.attention,
@@ -534,7 +542,7 @@ def _receive(
 def _simulate(
     is_v1: bool, arrival: Ints, prompt: Ints, response: Ints, blocks: int, max_requests: int, max_tokens: int,
     watermark: int, max_paddings: int, padded: Ints, timeout: int, limit: int, max_inside: int, max_pending: int,
-    caches: bool, interval: int, linear_s: Any, head_s: Any, attention: Any,
+    caches: bool, interval: int, cuts: Ints, linear_s: Any, head_s: Any, attention: Any,
 ) -> Any:  # fmt: skip
     """The event loop; see `simulate`."""
     requests = arrival.size
@@ -560,8 +568,9 @@ def _simulate(
     place = np.full(requests, -1, np.int64)
     batch = np.zeros(9, np.int64)
     log = np.empty((1024, 8), np.int64)
-    timeline = np.zeros((1024 if interval > 0 else 0, 8))
-    last = -1
+    timeline = np.zeros((1024 if interval > 0 else 0, 9))
+    row, row_start, row_end, cut = -1, np.int64(0), np.int64(0), 0
+    totals = np.zeros(5, np.int64)
     steps = 0
     now = np.int64(0)
     while True:
@@ -595,25 +604,40 @@ def _simulate(
         )  # fmt: skip
         duration = max(np.int64(1), np.int64(np.floor(time_s * 1e9 + 0.5)))
         waiting = count[_TAKEN] - count[_HEAD] + count[_STACKED]
+        totals[STEP_COUNT] += 1
+        totals[END] = now + duration
+        totals[PEAK_TOKENS] = max(totals[PEAK_TOKENS], batch[_TOKENS] + batch[_DECODES])
+        totals[PEAK_RUNNING] = max(totals[PEAK_RUNNING], count[_N])
+        totals[PEAK_USED] = max(totals[PEAK_USED], blocks - count[_FREE])
         if interval > 0:
-            last = int((now + duration - 1) // interval)
-            if last >= timeline.shape[0]:
-                grown = np.zeros((2 * (last + 1), 8))
-                grown[: timeline.shape[0]] = timeline
-                timeline = grown
-            first = int(now // interval)
-            timeline[first, PREEMPTIONS] += batch[_VICTIMS]
-            timeline[first, STEPS] += 1
-            for which in range(first, last + 1):
-                inside = int(
-                    min(now + duration, np.int64((which + 1) * interval)) - max(now, np.int64(which * interval))
-                )
-                timeline[which, BUSY_NS] += inside
-                timeline[which, PREFILL_SUM] += batch[_TOKENS] * (inside / duration)
-                timeline[which, DECODE_SUM] += batch[_DECODES] * (inside / duration)
-                timeline[which, RUNNING_NS] += count[_N] * inside
-                timeline[which, WAITING_NS] += waiting * inside
-                timeline[which, USED_NS] += (blocks - count[_FREE]) * inside
+            begun = False
+            while row < 0 or row_end < now + duration or not begun:
+                if row < 0 or row_end <= now or begun:
+                    row += 1
+                    if row == timeline.shape[0]:
+                        grown = np.zeros((2 * row, 9))
+                        grown[:row] = timeline
+                        timeline = grown
+                    row_start = row_end
+                    row_end = (row_start // interval + 1) * interval
+                    while cut < cuts.size and cuts[cut] <= row_start:
+                        cut += 1
+                    if cut < cuts.size:
+                        row_end = min(row_end, cuts[cut])
+                    timeline[row, SINCE] = row_start
+                    if row_end <= now:
+                        continue
+                if not begun:
+                    begun = True
+                    timeline[row, PREEMPTIONS] += batch[_VICTIMS]
+                    timeline[row, STEPS] += 1
+                inside = min(now + duration, row_end) - max(now, row_start)
+                timeline[row, BUSY_NS] += inside
+                timeline[row, PREFILL_SUM] += batch[_TOKENS] * (inside / duration)
+                timeline[row, DECODE_SUM] += batch[_DECODES] * (inside / duration)
+                timeline[row, RUNNING_NS] += count[_N] * inside
+                timeline[row, WAITING_NS] += waiting * inside
+                timeline[row, USED_NS] += (blocks - count[_FREE]) * inside
         else:
             if steps == log.shape[0]:
                 larger = np.empty((2 * steps, 8), np.int64)
@@ -660,7 +684,7 @@ def _simulate(
         now = end
     return (
         first_scheduled, first_token, done, produced, preemptions, outcomes, log[:steps].copy(),
-        timeline[: last + 1].copy(),
+        timeline[: row + 1].copy(), totals,
     )  # fmt: skip
 
 
@@ -670,6 +694,6 @@ def _compiled() -> Any:
     ints, floats, whole = numba.int64[::1], numba.float64[::1], numba.int64
     signature = (
         numba.boolean, ints, ints, ints, whole, whole, whole, whole, whole, ints, whole, whole, whole, whole,
-        numba.boolean, whole, floats, floats, floats,
+        numba.boolean, whole, ints, floats, floats, floats,
     )  # fmt: skip
     return compile_once(_simulate, signature, (Path(__file__), Path(steptime.__file__)))

@@ -21,11 +21,12 @@ from burstbench.seeds import generator
 from burstbench.serve import capacity, fit, kerneltable, responses, scheduler, steptime
 from burstbench.serve.gpus import Gpu, Model
 
+INTERVAL_NS = 1_000_000_000  # of what is summed up while the engine runs
 IDENTITY = ("experiment", "model", "gpu", "seed")
 _SIMULATOR_KEYS = ("scheduler", "host", "memory_utilization", "timeout", "response_lengths")
 _LIMITS = ("max_num_seqs", "max_num_batched_tokens")  # of a batch; without them those of the card
 _BOUNDS = ("max_num_queued_reqs", "max_num_queued_tokens")  # beyond which requests are refused; without them none is
-_OPTIONAL_KEYS = ("step_time", *_LIMITS, *_BOUNDS, "prefix_caching")
+_OPTIONAL_KEYS = ("step_time", *_LIMITS, *_BOUNDS, "prefix_caching", "step_log")
 _STEP_TIMES = {"analytic": set(), "table": {"folder"}, "fitted": {"file"}}
 
 
@@ -40,13 +41,23 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--plan-record", type=Path, required=True, help="plan.json of the cell")
     parser.add_argument("--replies", type=Path, required=True, help="replies.parquet of the prompt pool")
     parser.add_argument("--requests", type=Path, required=True, help="requests.parquet to write")
-    parser.add_argument("--steps", type=Path, required=True, help="steps.parquet to write")
+    parser.add_argument("--steps", type=Path, required=True, help="steps.parquet to write; no rows without step_log")
+    parser.add_argument("--intervals", type=Path, required=True, help="intervals.parquet to write")
     parser.add_argument("--run", dest="run_record", type=Path, required=True, help="run.json to write")
 
 
 def run(args: argparse.Namespace) -> None:
     """Simulate one cell."""
-    simulate(args.settings, args.plan, args.plan_record, args.replies, args.requests, args.steps, args.run_record)
+    simulate(
+        args.settings,
+        args.plan,
+        args.plan_record,
+        args.replies,
+        args.requests,
+        args.steps,
+        args.intervals,
+        args.run_record,
+    )
 
 
 def simulate(
@@ -56,6 +67,7 @@ def simulate(
     replies_path: Path,
     requests_path: Path,
     steps_path: Path,
+    intervals_path: Path,
     run_path: Path,
 ) -> None:
     """Run a plan on the simulated engine and write what became of it.
@@ -67,7 +79,8 @@ def simulate(
         plan_record_path: plan.json, which names the same cell.
         replies_path: table of contract `replies`.
         requests_path: to write, contract `requests`.
-        steps_path: to write, contract `steps`.
+        steps_path: to write, contract `steps`; without rows unless the simulator's `step_log` is true.
+        intervals_path: to write, contract `intervals`: the same as sums, whose memory does not grow with the steps.
         run_path: to write, JSON: what the run was made with.
 
     Raises:
@@ -82,7 +95,7 @@ def simulate(
     kind, host, timeout = simulator["scheduler"], simulator["host"], simulator["timeout"]
     usable, caching = limits.blocks, bool(simulator.get("prefix_caching", False))
 
-    plan = contracts.PLAN.read(plan_path, ["request_id", "send_s", "prompt_tokens", "max_tokens"])
+    plan = contracts.PLAN.read(plan_path, ["request_id", "phase", "step", "send_s", "prompt_tokens", "max_tokens"])
     prompt = plan.column("prompt_tokens").to_numpy()
     _check_prompts(plan_path, plan.column("request_id").to_numpy(), prompt, model)
     rng = generator(settings["root_seed"], "serve", *(settings[key] for key in IDENTITY), "responses")
@@ -92,10 +105,14 @@ def simulate(
     response = np.minimum(natural, allowed)
     arrival_ns = nanoseconds(plan.column("send_s").to_numpy())
 
-    result = server.serve(arrival_ns, prompt, response)
+    parts = begins(plan.column("phase").combine_chunks(), plan.column("step").to_numpy(), arrival_ns)
+    result = server.serve(arrival_ns, prompt, response, parts)
+    # Twice where the log is asked for: the sums are the same with it and without.
+    logged = server.serve(arrival_ns, prompt, response) if simulator.get("step_log") else result
 
     contracts.REQUESTS.write(_requests(plan, arrival_ns, prompt, result), requests_path)
-    contracts.STEPS.write(_steps(result, usable), steps_path)
+    contracts.STEPS.write(_steps(logged, usable), steps_path)
+    contracts.INTERVALS.write(intervals(result, usable), intervals_path)
     outcomes = np.bincount(result.outcomes, minlength=len(scheduler.OUTCOMES))
     record = {
         **{key: settings[key] for key in IDENTITY},
@@ -145,10 +162,11 @@ def simulate(
             **clock.inputs,
         },
         "requests": len(prompt),
-        "steps": len(result.steps),
+        "steps": int(result.totals[scheduler.STEP_COUNT]),
+        "step_log": bool(simulator.get("step_log", False)),
         "preemptions": int(result.preemptions.sum()),
         "outcomes": dict(zip(scheduler.OUTCOMES, outcomes.tolist(), strict=True)),
-        "warnings": clock.warnings(result, usable),
+        "warnings": clock.warnings(result.totals),
         "versions": {
             "burstbench": burstbench.__version__,
             "numpy": np.__version__,
@@ -198,9 +216,21 @@ class Server:
         return cls(model, gpu, count, limits, step_times(simulator, model, gpu, limits), simulator)
 
     def serve(
-        self, arrival_ns: npt.NDArray[np.int64], prompt: npt.NDArray[np.int64], response: npt.NDArray[np.int64]
+        self,
+        arrival_ns: npt.NDArray[np.int64],
+        prompt: npt.NDArray[np.int64],
+        response: npt.NDArray[np.int64],
+        parts: npt.NDArray[np.int64] | None = None,
     ) -> scheduler.Run:
-        """Run requests, in the order of their arrival; see `scheduler.simulate`."""
+        """Run requests, in the order of their arrival; see `scheduler.simulate`.
+
+        Args:
+            arrival_ns: [requests].
+            prompt: [requests] tokens.
+            response: [requests] tokens.
+            parts: [parts] times (ns) at which a part of the plan begins: sum up between them and over `INTERVAL_NS`;
+                None: log every step.
+        """
         timeout = self.simulator["timeout"]
         return scheduler.simulate(
             self.simulator["scheduler"],
@@ -212,12 +242,23 @@ class Server:
             timeout["kind"],
             round(timeout.get("seconds", 0) * 1e9),
             bool(self.simulator.get("prefix_caching", False)),
+            0 if parts is None else INTERVAL_NS,
+            parts,
         )
 
 
 def nanoseconds(seconds: npt.NDArray[np.float64]) -> npt.NDArray[np.int64]:
     """Return a plan's times in the simulator's unit."""
     return np.rint(seconds * 1e9).astype(np.int64)
+
+
+def begins(
+    phase: pa.StringArray, step: npt.NDArray[np.int64], arrival_ns: npt.NDArray[np.int64]
+) -> npt.NDArray[np.int64]:
+    """Return the times at which the parts of a plan begin, from its columns."""
+    codes = phase.dictionary_encode().indices.to_numpy()
+    first = np.flatnonzero((np.diff(codes) != 0) | (np.diff(step) != 0)) + 1
+    return np.unique(arrival_ns[first])
 
 
 def limits_of(
@@ -255,13 +296,13 @@ class Clock:
         times: the model.
         record: what run.json says of it.
         inputs: checksums of its files.
-        warnings: where a run, with so many usable blocks, went beyond what was measured.
+        warnings: where a run, by its totals, went beyond what was measured.
     """
 
     times: steptime.StepTime
     record: dict[str, Any]
     inputs: dict[str, str]
-    warnings: Callable[[scheduler.Run, int], list[str]]
+    warnings: Callable[[scheduler.Ints], list[str]]
 
 
 def step_times(simulator: Mapping[str, Any], model: Model, gpu: Gpu, limits: scheduler.Limits) -> Clock:
@@ -283,9 +324,6 @@ def step_times(simulator: Mapping[str, Any], model: Model, gpu: Gpu, limits: sch
         "percentage"
     )
 
-    def largest(result: scheduler.Run) -> int:
-        return int((result.steps[:, scheduler.PREFILL] + result.steps[:, scheduler.DECODE]).max(initial=0))
-
     if kind == "fitted":
         path = Path(settings["file"])
         times, fitted = fit.of(path, limits.max_tokens, limits.max_requests)
@@ -298,11 +336,11 @@ def step_times(simulator: Mapping[str, Any], model: Model, gpu: Gpu, limits: sch
             times,
             record,
             {"step_time.file": sha256(path)},
-            lambda result, usable: fit.validity(
+            lambda totals: fit.validity(
                 fitted,
-                largest(result),
-                int(result.steps[:, scheduler.RUNNING].max(initial=0)),
-                int(result.steps[:, scheduler.USED].max(initial=0)) * capacity.BLOCK_TOKENS,
+                int(totals[scheduler.PEAK_TOKENS]),
+                int(totals[scheduler.PEAK_RUNNING]),
+                int(totals[scheduler.PEAK_USED]) * capacity.BLOCK_TOKENS,
             ),
         )
     if kind == "table":
@@ -312,8 +350,8 @@ def step_times(simulator: Mapping[str, Any], model: Model, gpu: Gpu, limits: sch
         record = {"kind": kind, "extrapolated_cells": profile.extrapolated}
         record["statement"] = f"measured kernel times of one layer, interpolated; {near_saturation}"
         inputs = {name: sha256(folder / name) for name in kerneltable.FILES if (folder / name).exists()}
-        return Clock(times, record, inputs, lambda result, usable: kerneltable.validity(
-            profile, largest(result), int(result.steps[:, scheduler.RUNNING].max(initial=0))))  # fmt: skip
+        return Clock(times, record, inputs, lambda totals: kerneltable.validity(
+            profile, int(totals[scheduler.PEAK_TOKENS]), int(totals[scheduler.PEAK_RUNNING])))  # fmt: skip
     record = {
         "kind": "analytic",
         "linear_error": gpu.linear.error,
@@ -324,7 +362,7 @@ def step_times(simulator: Mapping[str, Any], model: Model, gpu: Gpu, limits: sch
         f"by shape; {near_saturation}",
     }
     times = steptime.analytic(model, gpu, simulator["host"], limits.max_tokens, limits.max_requests)
-    return Clock(times, record, {}, lambda result, usable: steptime.validity(model, gpu, largest(result)))
+    return Clock(times, record, {}, lambda totals: steptime.validity(model, gpu, int(totals[scheduler.PEAK_TOKENS])))
 
 
 def replies(
@@ -357,6 +395,8 @@ def _check_settings(simulator: Mapping[str, Any]) -> None:
         value = simulator.get(key, 1)
         if not isinstance(value, int) or isinstance(value, bool) or value < 1:
             raise SimulationError(f"simulator.{key}: found {value!r}, expected a whole number of at least 1")
+    if not isinstance(simulator.get("step_log", False), bool):
+        raise SimulationError(f"simulator.step_log: found {simulator['step_log']!r}, expected true or false")
     if simulator.get("prefix_caching") and simulator.get("scheduler") != "v1":
         raise SimulationError("simulator.prefix_caching: found true, expected false with the scheduler v0")
     for key in _SIMULATOR_KEYS:
@@ -420,6 +460,25 @@ def _requests(
         "response_tokens": result.response_tokens,
         "preemptions": result.preemptions,
         "outcome": names.take(pa.array(result.outcomes)),
+    }
+
+
+def intervals(result: scheduler.Run, usable: int) -> dict[str, npt.NDArray[Any]]:
+    """Columns of contract `intervals`. The last interval ends with the last step."""
+    sums = result.timeline
+    start = sums[:, scheduler.SINCE].astype(np.int64)
+    duration = np.diff(start, append=result.totals[scheduler.END])
+    return {
+        "start_ns": start,
+        "duration_ns": duration,
+        "steps": sums[:, scheduler.STEPS].astype(np.int64),
+        "prefill_tokens": sums[:, scheduler.PREFILL_SUM],
+        "decode_tokens": sums[:, scheduler.DECODE_SUM],
+        "running": sums[:, scheduler.RUNNING_NS] / duration,
+        "waiting": sums[:, scheduler.WAITING_NS] / duration,
+        "preempted": sums[:, scheduler.PREEMPTIONS].astype(np.int64),
+        # A sum of products may exceed the whole by a rounding error.
+        "kv_usage": np.minimum(sums[:, scheduler.USED_NS] / duration / usable, 1),
     }
 
 
