@@ -46,13 +46,12 @@ def test_expression_of_time_and_functions():
 
 
 def test_cv_steps_is_the_example_clients_sweep():
-    # CV 2 -> 64 -> 2 -> 32 -> 2 over legs of 200 requests; alpha = 1 / CV^2; the initial value plays no part.
-    spec = {"kind": "cv_steps", "peaks": [64, 32]}
-    functions.check(spec, "a", "request", "alpha", 800, None)
-    alpha = values(spec, at(np.arange(800)))
-    cv = alpha**-0.5
+    # CV 2 -> 64 -> 2 -> 32 -> 2 -> 16 ... over legs of 200 requests; alpha = 1 / CV^2; the initial value plays no part.
+    spec = {"kind": "sweep", "reading": "cv_steps"}
+    functions.check(spec, "a", "request", "alpha", 2001, None)
+    cv = values(spec, at(np.arange(2001))) ** -0.5
     assert cv[[0, 100, 200, 300, 400, 500, 600]] == pytest.approx([2, 33, 64, 33, 2, 17, 32])
-    assert cv[799] == pytest.approx(2 + 30 / 200)
+    assert cv[800::200] == pytest.approx([2, 16, 2, 8, 2, 4, 2])
 
 
 def test_steps_of_decimal_seconds_begin_where_they_should():
@@ -117,16 +116,17 @@ WRONG = [
     ({"kind": "linear", "from": 1, "to": -1}, "alpha.to: found -1"),
     ({"kind": "quadratic", "extreme": 0}, "alpha.extreme: found 0"),
     ({"kind": "quadratic", "extreme": None}, "alpha.extreme: found None"),
-    ({"kind": "quadratic", "extreme": 1, "hold_mean": 1}, "alpha.hold_mean: found 1"),
+    ({"kind": "quadratic", "extreme": 1, "hold_mean": True}, "alpha.hold_mean: unknown key"),
     ({"kind": "steps", "factors": [1, 2]}, "alpha.every: missing"),
     ({"kind": "steps", "factors": [], "every": 2}, "alpha.factors: found []"),
     ({"kind": "steps", "factors": [1, 0, 1, 1, 1], "every": 2}, "alpha.factors[1]: found 0"),
     ({"kind": "steps", "factors": [1, 1], "every": 2}, "expected 5 factors"),
     ({"kind": "steps", "factors": [1, 1], "every": 0}, "alpha.every: found 0"),
     ({"kind": "steps", "factors": [1, 1], "every_s": 5}, "alpha.every_s: unknown key"),
-    ({"kind": "cv_steps", "peaks": [0]}, "alpha.peaks[0]: found 0"),
-    ({"kind": "cv_steps", "peaks": [4], "leg": 4}, "these take 8"),
-    ({"kind": "cv_steps", "peaks": [4], "leg": 5, "low": 0}, "alpha.low: found 0"),
+    ({"kind": "sweep"}, "alpha.reading: missing"),
+    ({"kind": "sweep", "reading": "linear"}, "alpha.reading: found 'linear'"),
+    ({"kind": "sweep", "reading": "mean_rate", "extreme": 0}, "alpha.extreme: found 0"),
+    ({"kind": "sweep", "reading": "cv_steps", "extreme": 0.5}, "the reading 'cv_steps' has none"),
     ({"kind": "table"}, "alpha.csv: missing"),
     ({"kind": "table", "csv": 5}, "alpha.csv: found 5"),
     ({"kind": "expression"}, "alpha.text: missing"),
@@ -167,10 +167,8 @@ def test_wrong_function_is_refused_by_its_key(spec, named):
 @pytest.mark.parametrize(
     ("spec", "axis", "parameter", "named"),
     [
-        ({"kind": "cv_steps", "peaks": [4]}, "request", "theta", "not theta"),
-        ({"kind": "cv_steps", "peaks": [4]}, "time", "alpha", "lasts seconds"),
+        ({"kind": "sweep", "reading": "quadratic"}, "request", "theta", "not theta"),
         ({"kind": "expression", "text": "i + 1"}, "time", "alpha", "(the phase lasts seconds)"),
-        ({"kind": "linear", "from": 1, "to": 2, "hold_mean": True}, "request", "beta", "hold_mean: unknown key"),
     ],
 )
 def test_function_in_the_wrong_place_is_refused(spec, axis, parameter, named):

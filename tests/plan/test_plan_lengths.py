@@ -40,13 +40,13 @@ def test_zipf_of_one_exponent(theta, n_max, seed):
 @pytest.mark.parametrize("seed", range(3))
 @pytest.mark.parametrize(("theta", "n_max"), [(1.1, 3072), (1.0, 100), (0.2, 50), (2.5, 3072), (1.65, 7), (1.0, 1)])
 def test_zipf_of_an_exponent_that_hardly_moves(theta, n_max, seed):
-    # Exponents that differ with each request, by nothing that 50,000 draws could show: the way without tables.
+    # Exponents that differ with each request, by nothing that 50,000 draws could show: the tables of the grid.
     moving = theta + np.linspace(-1e-9, 1e-9, 50_000)
     found = lengths.zipf(moving, n_max, np.random.default_rng(seed))
     assert chi_square(found, exact(theta, n_max)) > P
 
 
-@pytest.mark.parametrize("n", [200, 10_000])  # 10,000 different exponents are drawn without tables, 200 with them
+@pytest.mark.parametrize("n", [200, 10_000])  # 10,000 exponents share the tables of a grid, 200 have their own
 def test_zipf_of_a_moving_exponent_is_uniform_after_its_own_cdf(n):
     theta = np.linspace(0.8, 2.2, n)
     found = lengths.zipf(theta, 300, np.random.default_rng(7))

@@ -151,8 +151,8 @@ def test_readings_of_beta(beta_kind, beta, scale):
     assert facts["phases"][0]["parameters_rate_per_s"] == pytest.approx(1.0)
 
 
-def test_hold_mean_keeps_the_mean_gap_while_alpha_moves():
-    alpha = {"kind": "quadratic", "extreme": 0.1, "hold_mean": True}
+def test_a_sweep_at_the_mean_rate_keeps_the_mean_gap_while_alpha_moves():
+    alpha = {"kind": "sweep", "reading": "mean_rate", "extreme": 0.1}
     table, facts = plan(
         [{"name": "v", "requests": 101, "alpha": alpha, "beta": {"kind": "linear", "from": 1, "to": 2}}]
     )
@@ -162,6 +162,21 @@ def test_hold_mean_keeps_the_mean_gap_while_alpha_moves():
     still, facts = plan([{"name": "v", "requests": 101, "alpha": alpha}], beta_kind="mean_gap")
     assert column(still, "alpha") * column(still, "beta") == pytest.approx([2.0] * 101)
     assert facts["phases"][0]["parameters_rate_per_s"] == pytest.approx(0.5)
+
+
+@pytest.mark.parametrize(
+    ("reading", "lowest", "rate_rises"),
+    [("quadratic", 1 / 4, True), ("mean_rate", 1 / 4, False), ("cv_steps", 4 / 64**2, True)],
+)
+def test_the_three_readings_of_fig17_differ_by_one_word(reading, lowest, rate_rises):
+    phase = {"name": "v", "requests": 2200, "every": 200, "alpha": {"kind": "sweep", "reading": reading}}
+    table, _ = plan([phase])
+    alpha, gap = column(table, "alpha")[::200], (column(table, "alpha") * column(table, "beta"))[::200]
+    assert len(alpha) == 11
+    assert [alpha[0], alpha[-1]] == pytest.approx([0.25, 0.25])  # both begin and end at CV 2
+    assert alpha.min() == pytest.approx(0.25 * lowest)
+    assert (gap.min() < 0.3 * gap[0]) == rate_rises
+    assert (gap == pytest.approx(gap[0])) != rate_rises
 
 
 @pytest.mark.parametrize("seed", [1, 2, 3])
@@ -291,7 +306,7 @@ def digest():
 
 def test_same_seed_same_plan():
     # A change of this number changes every plan and so every result: it belongs into the changelog.
-    assert digest() == "613ff5ddfc91687ece822bc2f68653fe99226fbb6d3c70719c664bd86322aa5f"
+    assert digest() == "90fd2012d2b2fe56345741955553d4944facec674eaf5fe32bb4594289ae2f84"
 
 
 @pytest.mark.parametrize(

@@ -25,7 +25,7 @@ def test_the_default_study_is_right(root):
         SECONDS,
         REQUESTS,
         {**SECONDS, "every_s": 2.5, "beta": TWICE, "theta": TWICE, "alpha": {"kind": "constant", "value": 1}},
-        {**REQUESTS, "every": 4, "alpha": {**TWICE, "hold_mean": True}},
+        {**REQUESTS, "every": 4, "alpha": {"kind": "sweep", "reading": "mean_rate"}},
         {**REQUESTS, "every": 4, "alpha": {"kind": "steps", "factors": [1, 2, 3]}},
         {**SECONDS, "every_s": 5, "alpha": {"kind": "steps", "factors": [1, 2]}},
         {**SECONDS, "alpha": {"kind": "steps", "factors": [1, 2], "every_s": 5}},

@@ -256,9 +256,9 @@ def fig17(inputs: Inputs, style: Style) -> Drawn:
     looks.legend(figure, handles, handlelength=2.6)
     seeds = max((int(rows["seeds"].max()) for rows in tables if size(rows)), default=0)
     text = caption(
-        "Effect of varying α (quadratic), β (linearly down) and θ (linearly up) step by step: the parameter's value, "
-        "then mean, 90th percentile and standard deviation of the request latency, latency per response token, tokens "
-        "processed per second, and share of failed requests",
+        "Effect of varying α, β and θ step by step: the parameter's value, then mean, 90th percentile and "
+        "standard deviation of the request latency, latency per response token, tokens processed per second, and share "
+        "of failed requests",
         inputs.facts,
         ("engine",),
         "requests by the step in which they were due; latencies of answered ones",

@@ -64,13 +64,6 @@ def choice(value: Any, where: str, allowed: Sequence[str]) -> str:
     return value
 
 
-def flag(value: Any, where: str) -> bool:
-    """Return `value` if it is true or false."""
-    if not isinstance(value, bool):
-        raise fail(where, value, "true or false")
-    return value
-
-
 def sequence(value: Any, where: str, least: int = 1) -> list[Any]:
     """Return `value` if it is a list of at least `least` items."""
     if not isinstance(value, list) or len(value) < least:

@@ -9,11 +9,17 @@ starts; `evaluate` turns it into one value for each point of a phase. Both know 
 | linear | from, to | the initial value times a factor that goes from `from` to `to` |
 | quadratic | extreme | times a parabola that is 1 at both ends of the phase and `extreme` in its middle |
 | steps | factors, every or every_s | times factors[0] for `every` requests (`every_s` s), then factors[1] ... |
-| cv_steps | peaks, low = 2, leg = 200 | 1 / CV^2: CV goes from `low` to peaks[0] in `leg` requests and back ... |
+| sweep | reading, extreme = 0.25 | one of three readings of Fig. 17, for alpha alone (below) |
 | table | csv | columns `time_s` or `request`, and `value` or `factor`; a row holds until the next |
 | expression | text | a formula of `u` (progress, 0 to 1), `t` (s) or `i` (request), and `initial` |
 
-`cv_steps` is for alpha alone; it is the sweep of the data set's example client.
+The readings of Fig. 17's sweep of alpha, by name:
+
+| reading | alpha | beta, and so the mean rate |
+|---|---|---|
+| quadratic | the initial value times the parabola, as the paper's text has it | stays: the rate rises as alpha falls |
+| mean_rate | the same | times initial alpha / alpha: the mean rate stays, burstiness alone moves |
+| cv_steps | 1 / CV^2; CV goes from 2 to 64, back to 2, to 32, 16, 8, 4, as in the data set's example client | stays |
 """
 
 import ast
@@ -27,13 +33,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from burstbench.plan.checks import PlanError, choice, fail, flag, mapping, number, sequence, text, whole
+from burstbench.plan.checks import PlanError, choice, fail, mapping, number, sequence, text, whole
 
 Values = NDArray[np.float64]
 
-KINDS = ("constant", "linear", "quadratic", "steps", "cv_steps", "table", "expression")
-CV_LOW = 2.0
-CV_LEG = 200
+KINDS = ("constant", "linear", "quadratic", "steps", "sweep", "table", "expression")
+READINGS = ("quadratic", "mean_rate", "cv_steps")
+EXTREME = 0.25
+CV_LOW, CV_PEAKS = 2.0, (64.0, 32.0, 16.0, 8.0, 4.0)
 
 
 @dataclass(frozen=True)
@@ -70,10 +77,8 @@ def check(spec: Any, where: str, axis: str, parameter: str, length: float | None
     if "kind" not in spec:
         raise PlanError(f"{where}.kind: missing; one of {', '.join(KINDS)}")
     kind = choice(spec["kind"], f"{where}.kind", KINDS)
-    shared = ["kind", *(["hold_mean"] if parameter == "alpha" else [])]
+    shared = ["kind"]
     for_kind = f" for kind {kind!r}"
-    if "hold_mean" in shared:
-        flag(spec.get("hold_mean", False), f"{where}.hold_mean")
     if kind == "constant":
         mapping(spec, where, ["value"], shared, for_kind)
         number(spec["value"], f"{where}.value", above=0)
@@ -86,8 +91,8 @@ def check(spec: Any, where: str, axis: str, parameter: str, length: float | None
         number(spec["extreme"], f"{where}.extreme", above=0)
     elif kind == "steps":
         _check_steps(spec, where, axis, length, every, shared)
-    elif kind == "cv_steps":
-        _check_cv_steps(spec, where, axis, parameter, length, shared)
+    elif kind == "sweep":
+        _check_sweep(spec, where, parameter, shared)
     elif kind == "table":
         mapping(spec, where, ["csv"], shared, for_kind)
         text(spec["csv"], f"{where}.csv")
@@ -118,8 +123,7 @@ def evaluate(spec: dict[str, Any], where: str, points: Points, initial: float, e
     elif kind == "linear":
         values = initial * (spec["from"] + (spec["to"] - spec["from"]) * points.u)
     elif kind == "quadratic":
-        # 4u(1 - u) is 0 at both ends and 1 in the middle.
-        values = initial * (1.0 + (spec["extreme"] - 1.0) * 4.0 * points.u * (1.0 - points.u))
+        values = _quadratic(points.u, initial, spec["extreme"])
     elif kind == "steps":
         factors = np.asarray(spec["factors"], dtype=np.float64)
         width = np.float64(spec.get("every" if points.axis == "request" else "every_s", every))
@@ -128,8 +132,9 @@ def evaluate(spec: dict[str, Any], where: str, points: Points, initial: float, e
         if step[-1] >= len(factors):  # known beforehand but for mirrored phases, whose length the data tell
             raise fail(f"{where}.factors", spec["factors"], f"{step[-1] + 1} factors")
         values = initial * factors[step]
-    elif kind == "cv_steps":
-        values = _cv_steps(spec, points.position)
+    elif kind == "sweep":
+        cv_steps = spec["reading"] == "cv_steps"
+        values = _cv_steps(points.u) if cv_steps else _quadratic(points.u, initial, spec.get("extreme", EXTREME))
     elif kind == "table":
         values = _table(spec, where, points, initial)
     else:
@@ -157,7 +162,12 @@ def rounded(values: Values) -> Values:
     return np.ldexp(np.rint(mantissa * 2.0**40) * 2.0**-40, exponent)
 
 
-# steps and cv_steps ---------------------------------------------------------------------------------------------------
+def _quadratic(u: Values, initial: float, extreme: float) -> Values:
+    # 4u(1 - u) is 0 at both ends and 1 in the middle.
+    return initial * (1.0 + (extreme - 1.0) * 4.0 * u * (1.0 - u))
+
+
+# steps and sweep ------------------------------------------------------------------------------------------------------
 
 
 def _check_steps(
@@ -195,33 +205,22 @@ def axis_unit(axis: str) -> str:
     return "requests" if axis == "request" else "s"
 
 
-def _check_cv_steps(
-    spec: dict[str, Any], where: str, axis: str, parameter: str, length: float | None, shared: list[str]
-) -> None:
+def _check_sweep(spec: dict[str, Any], where: str, parameter: str, shared: list[str]) -> None:
     if parameter != "alpha":
-        raise fail(f"{where}.kind", "cv_steps", f"another kind: cv_steps sets alpha, not {parameter}")
-    if axis != "request":
-        raise fail(f"{where}.kind", "cv_steps", "another kind: cv_steps counts requests, and this phase lasts seconds")
-    mapping(spec, where, ["peaks"], [*shared, "low", "leg"], " for kind 'cv_steps'")
-    for place, peak in enumerate(sequence(spec["peaks"], f"{where}.peaks")):
-        number(peak, f"{where}.peaks[{place}]", above=0)
-    number(spec.get("low", CV_LOW), f"{where}.low", above=0)
-    leg = whole(spec.get("leg", CV_LEG), f"{where}.leg")
-    needed = 2 * leg * len(spec["peaks"])
-    if length is not None and length != needed:
-        raise fail(
-            f"{where}.peaks",
-            spec["peaks"],
-            f"peaks for {length:g} requests; these take {needed}, {leg} up and {leg} down each",
-        )
+        raise fail(f"{where}.kind", "sweep", f"another kind: a sweep moves alpha, not {parameter}")
+    mapping(spec, where, ["reading"], [*shared, "extreme"], " for kind 'sweep'")
+    reading = choice(spec["reading"], f"{where}.reading", READINGS)
+    if "extreme" in spec:
+        if reading == "cv_steps":
+            raise fail(f"{where}.extreme", spec["extreme"], "no extreme: the reading 'cv_steps' has none")
+        number(spec["extreme"], f"{where}.extreme", above=0)
 
 
-def _cv_steps(spec: dict[str, Any], request: Values) -> Values:
-    low, leg = float(spec.get("low", CV_LOW)), spec.get("leg", CV_LEG)
-    cycle, within = np.divmod(request, 2 * leg)
-    peak = np.asarray(spec["peaks"], dtype=np.float64)[cycle.astype(np.int64)]
-    rise = 1.0 - np.abs(within / leg - 1.0)  # 0 at the start of a cycle, 1 after one leg, 0 at its end
-    return 1.0 / np.square(low + (peak - low) * rise)
+def _cv_steps(u: Values) -> Values:
+    place = u * (2 * len(CV_PEAKS))  # in legs, up and down in turn
+    peak = np.asarray(CV_PEAKS)[np.minimum((place / 2).astype(np.int64), len(CV_PEAKS) - 1)]
+    rise = 1.0 - np.abs(np.mod(place, 2.0) - 1.0)  # 0 at the start of a cycle, 1 after one leg, 0 at its end
+    return 1.0 / np.square(CV_LOW + (peak - CV_LOW) * rise)
 
 
 # table ----------------------------------------------------------------------------------------------------------------

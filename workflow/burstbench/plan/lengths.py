@@ -13,17 +13,19 @@ from burstbench.plan.checks import PlanError
 Whole = NDArray[np.int64]
 Real = NDArray[np.float64]
 
-# Up to so many runs of one exponent get a table each; above, lengths are drawn without tables.
+# Up to so many runs of one exponent get a table each; above, they share those of a grid of exponents.
 _MOST_TABLES = 256
-# Requests drawn at a time without tables: their intermediate arrays stay in the processor's cache.
-_BLOCK = 1 << 16
+# Of the lengths drawn with the grid, at most this share is drawn again (some 1 in 100 of usual exponents).
+_REDRAWN = 0.07
+# Beyond it P(1) differs from 1 by less than a uniform number can show, 2^-53.
+_STEEPEST = 64.0
 
 
 def zipf(theta: Real, n_max: int, rng: np.random.Generator) -> Whole:
     """Draw lengths with P(n) proportional to n^-theta on 1 ... n_max, exactly (the paper's prompt sampler, section IV).
 
     An exponent that holds for a run of requests is inverted from its table of cumulated probabilities. Where there are
-    too many runs (theta changes with each request), lengths are drawn by rejection-inversion: exact as well, no table.
+    too many runs (theta changes with each request), tables of a grid are shared (`_moving`): exact as well.
 
     Args:
         theta: exponent for each request, above 0, shape (n,).
@@ -35,8 +37,7 @@ def zipf(theta: Real, n_max: int, rng: np.random.Generator) -> Whole:
     """
     borders = np.flatnonzero(theta[1:] != theta[:-1]) + 1  # theta is constant, or moves in steps, or with every request
     if borders.size >= _MOST_TABLES:
-        blocks = [_rejection_inversion(theta[k : k + _BLOCK], n_max, rng) for k in range(0, theta.size, _BLOCK)]
-        return np.concatenate(blocks)
+        return _moving(theta, n_max, rng)
     uniform = rng.random(theta.size)
     support = np.arange(1, n_max + 1, dtype=np.float64)
     lengths = np.empty(theta.size, dtype=np.int64)
@@ -47,47 +48,39 @@ def zipf(theta: Real, n_max: int, rng: np.random.Generator) -> Whole:
 
 def _invert(weights: Real, uniform: Real) -> Whole:
     """Return, for each uniform number, the index k with cumulated weight(k - 1) <= number < cumulated weight(k)."""
-    cumulated = np.cumsum(weights)
-    cumulated /= cumulated[-1]  # the last is exactly 1, so a number below 1 always finds a place
-    return np.searchsorted(cumulated, uniform, side="right")
+    return np.searchsorted(_cumulated(weights), uniform, side="right")
 
 
-def _rejection_inversion(theta: Real, n_max: int, rng: np.random.Generator) -> Whole:
-    """Draw by rejection-inversion (W. Hoermann, G. Derflinger, ACM TOMACS 6(3), 1996, doi:10.1145/235025.235029).
+def _moving(theta: Real, n_max: int, rng: np.random.Generator) -> Whole:
+    """Draw lengths whose exponent changes with each request: exact, from the tables of a grid of exponents.
 
-    The histogram of n^-theta is covered by the area below x^-theta between 1.5 and n_max + 0.5, and a bar of weight 1
-    for n = 1. Fewer than two numbers in a hundred are drawn again.
+    A length n is drawn with the next lower exponent of the grid, t, and kept with probability n^(t - theta), which is
+    what n^-theta / n^-t comes to; else it is drawn again. The grid is so fine that few are.
     """
-    q = 1.0 - theta
-    # H is the integral of x^-theta, shifted by a constant so that it goes over smoothly to log x at theta = 1.
-    low = _integral(np.float64(1.5), q) - 1.0
-    high = _integral(np.float64(n_max + 0.5), q)
-    lengths = np.zeros(theta.size, dtype=np.int64)
-    open_ = np.arange(theta.size)
-    while open_.size:
-        q_open, theta_open = q[open_], theta[open_]
-        area = high[open_] + rng.random(open_.size) * (low[open_] - high[open_])
-        n = np.clip(np.rint(_inverse_integral(area, q_open)), 1, n_max)
-        accepted = area >= _integral(n + 0.5, q_open) - n**-theta_open
-        lengths[open_[accepted]] = n[accepted]
-        open_ = open_[~accepted]
+    theta = np.minimum(theta, _STEEPEST)
+    support = np.arange(1, n_max + 1, dtype=np.float64)
+    logarithm = np.log(support)
+    width = _REDRAWN / max(logarithm[-1], 1.0)
+    cell = (theta / width).astype(np.uint16)  # 16 bits: sorted in linear time
+    above = np.maximum(theta - cell * width, 0.0)
+    order = np.argsort(cell, kind="stable")
+    lengths = np.empty(theta.size, dtype=np.int64)
+    found, starts = np.unique(cell[order], return_index=True)
+    for grid, start, stop in zip(found.tolist(), starts, [*starts[1:], theta.size], strict=True):
+        cumulated = _cumulated(support ** -(grid * width))
+        open_ = order[start:stop]
+        while open_.size:
+            drawn = np.searchsorted(cumulated, rng.random(open_.size), side="right")
+            kept = rng.random(open_.size) < np.exp(-above[open_] * logarithm[drawn])
+            lengths[open_[kept]] = drawn[kept] + 1
+            open_ = open_[~kept]
     return lengths
 
 
-def _integral(x: NDArray[np.float64] | np.float64, q: Real) -> Real:
-    """Return (x^q - 1) / q, and log x where q is 0."""
-    logarithm = np.log(x)
-    small = np.abs(q * logarithm) < 1e-8
-    safe = np.where(q == 0, 1.0, q)
-    return np.where(small, logarithm * (1.0 + q * logarithm / 2.0), np.expm1(q * logarithm) / safe)
-
-
-def _inverse_integral(area: Real, q: Real) -> Real:
-    """Return the x with `_integral(x, q) == area`."""
-    product = np.maximum(q * area, -1.0 + 1e-15)
-    small = np.abs(product) < 1e-8
-    safe = np.where(q == 0, 1.0, q)
-    return np.exp(np.where(small, area * (1.0 - product / 2.0), np.log1p(product) / safe))
+def _cumulated(weights: Real) -> Real:
+    cumulated = np.cumsum(weights)
+    cumulated /= cumulated[-1]  # the last is exactly 1, so a number below 1 always finds a place
+    return cumulated
 
 
 @dataclass(frozen=True)

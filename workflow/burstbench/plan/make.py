@@ -287,7 +287,7 @@ def _functions(settings: dict[str, Any], phase: dict[str, Any], where: str) -> _
 
     alpha, beta = value("alpha"), value("beta")
     scale = _scale(alpha, beta, beta_kind)
-    if phase.get("alpha", {}).get("hold_mean", False) and beta_kind != "mean_gap":
+    if phase.get("alpha", {}).get("reading") == "mean_rate" and beta_kind != "mean_gap":
         scale *= initial["alpha"] / alpha
     theta = value("theta") if phases.lengths_kind(phase) == "zipf" else np.full(n, np.nan)
     return _Parameters(step, alpha, scale, theta, edges, record)

@@ -18,8 +18,6 @@ and may have
 | alpha, beta, theta | functions (module functions); absent: the initial value. Not alpha and beta of `mirror` |
 | lengths | {kind: zipf} (default; theta), {kind: trace, service, model} (the trace's own), {kind: constant, tokens}, |
 | | {kind: joint, service, model} (request and response of one request of the trace; the response limits max_tokens) |
-
-alpha may say `hold_mean: true`: beta is rescaled so that the mean gap stays what it is with the initial alpha.
 """
 
 from pathlib import Path
