@@ -77,7 +77,7 @@ def test_what_was_never_sent_has_no_lag():
     assert (empty["n"], empty["gaps_ks_distance"]) == (0, None)
 
 
-@pytest.mark.parametrize(("limit", "fails"), [(0.0021, []), (0.0019, ["lag"])])
+@pytest.mark.parametrize(("limit", "fails"), [(0.0021, []), (0.0019, ["lag"]), (None, [])])
 def test_the_limit_of_the_lag(limit, fails):
     assert failed(prove(records([0, 10, 20], [2, 12, 22]), lag_limit_s=limit)) == fails
 

@@ -54,6 +54,7 @@ class Cell:
             "timeout": {"kind": "total", "seconds": 30},
             "temperature": 1.0,
             "startup_s": 240,
+            "lag_limit_s": None,  # server and client share two cores with other tests
         }
         simulator = {
             "scheduler": "v1",

@@ -175,6 +175,8 @@ def checked(settings: Mapping[str, Any]) -> tuple[client.Options, client.Target]
             raise UserError(f"--settings: unknown key {key!r}; known here: {', '.join(sorted(known))}")
     values = {key: settings.get(key, default) for key, default in OPTIONS.items()}
     for key in ("connect_s", "total_s", "lead_s", "lag_limit_s"):
+        if key == "lag_limit_s" and values[key] is None:
+            continue
         if isinstance(values[key], bool) or not isinstance(values[key], int | float) or not values[key] > 0:
             raise UserError(f"--settings: {key}: found {values[key]!r}, expected a positive number")
     if isinstance(values["processes"], bool) or not isinstance(values["processes"], int) or values["processes"] < 1:

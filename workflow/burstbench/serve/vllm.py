@@ -45,7 +45,6 @@ BLOCK_TOKENS = 16
 CPU_BLOCK_TOKENS = 32
 # Of the server's own counters, as a second count of what the recorder saw.
 _COUNTERS = ("prompt_tokens_total", "generation_tokens_total", "num_preemptions_total")
-LAG_LIMIT_S = 0.010
 
 
 class RunError(UserError):
@@ -129,7 +128,9 @@ def serve(
     engine_path: Path | None = None,
     recorded: bool = True,
 ) -> dict[str, Any]:
-    """Run a plan on a vLLM server and write what became of it; the files appear only when the run is whole.
+    """Run a plan on a vLLM server and write what became of it; then fail if the load was not delivered as planned.
+
+    The files appear only when the run is whole.
 
     Args:
         settings: experiment, model, gpu, seed, root_seed, engine ("vllm" or "vllm-emulated"), model_row, gpu_row (none
@@ -154,6 +155,8 @@ def serve(
     Raises:
         UserError: the plan is another cell's, vLLM is not installed, the server did not start or ended before its time,
             the run was stopped, or client and engine disagree.
+        DeliveryError: the client was later than `lag_limit_s`, or another check of `delivery` failed; everything is
+            written.
     """
     check_identity(settings, plan_record_path)
     vllm, model = settings["vllm"], Model.of(settings["model_row"], settings["model"])
@@ -241,7 +244,7 @@ def serve(
         target = client.Target(server.url, settings["model"], server.api_key)
         options = client.Options(
             run_id=run_id,
-            lag_limit_s=LAG_LIMIT_S,
+            lag_limit_s=vllm["lag_limit_s"],
             temperature=vllm.get("temperature"),
             # The server times requests out; this only ends the wait for one that is dead.
             total_s=timeout["seconds"] + 60.0 if timeout["kind"] == "total" else 3600.0,
@@ -273,8 +276,6 @@ def serve(
     rows = joined.EngineRows.of(events, plan.num_rows)
     columns, join = joined.join(records, sent_tokens, rows)
     steps = joined.steps(step_rows, records.start_monotonic_ns, engine_facts["free_blocks"])
-    lag_s = (records.sent_ns - records.intended_ns)[records.sent_ns >= 0] / 1e9
-    lag = {f"p{q}": float(np.percentile(lag_s, q)) if lag_s.size else None for q in (50, 99, 100)}
     arrived_ns = np.where(rows.added_ns < 0, -1, rows.added_ns - records.start_monotonic_ns)
     record: dict[str, Any] = {
         **{key: settings[key] for key in IDENTITY},
@@ -317,17 +318,10 @@ def serve(
         "delivery": delivery.proof(records, options, sent_tokens)
         | {"at_the_scheduler": delivery.timeliness(records.intended_ns, arrived_ns)},
         "client": {
-            "lag_s": lag,
             "cpu_s": records.cpu_s,
             "wall_s": records.wall_s,
             "messages": _messages(records),
         },
-        "warnings": [
-            f"99 % of the requests left within {lag['p99'] * 1000:.1f} ms of their time; more than "
-            f"{LAG_LIMIT_S * 1000:.0f} ms: the machine is too small for server and client"
-        ]
-        if lag["p99"] is not None and lag["p99"] > LAG_LIMIT_S
-        else [],
         "versions": {
             "burstbench": burstbench.__version__,
             "server": {key: installed[key] for key in ("python", "vllm", "vllm_distribution")},
@@ -349,6 +343,8 @@ def serve(
         if engine_path:
             contracts.ENGINE.write(joined.engine(rows, records.start_monotonic_ns), engine_path)
         write_json(run_path, record)
+    written = (requests_path, steps_path, engine_path, run_path)
+    delivery.demand(record["delivery"], [path for path in written if path])
     return record
 
 
