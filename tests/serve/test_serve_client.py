@@ -19,6 +19,7 @@ import numpy as np
 import pytest
 from burstbench import contracts
 from burstbench.serve.client import (
+    _USUAL_EVENT,
     ClientError,
     Options,
     State,
@@ -409,3 +410,35 @@ def test_a_log_gets_plain_lines(capsys):
 def test_prompt_tokens_are_those_planned(server):
     records = run_plan(plan(TIMES), prompt, Target(server.url("wrong-count"), "m"), OPTIONS)
     assert records.prompt_tokens.tolist() == [PROMPT_TOKENS, PROMPT_TOKENS + 1] * (N // 2)
+
+
+USUAL = (
+    b'{"id":"cmpl-1","object":"text_completion","created":17,"model":"m","choices":[{"index":0,"text":" w\\n\\u00e9",'
+    b'"logprobs":null,"finish_reason":"length","stop_reason":null,"token_ids":null}],"usage":{"prompt_tokens":64,'
+    b'"total_tokens":70,"completion_tokens":6,"prompt_tokens_details":null},"system_fingerprint":null}'
+)
+
+
+def test_what_is_not_parsed_would_have_parsed_to_the_same():
+    """Events of the usual shape are recognised by their bytes: broken and changed ones against the JSON parser."""
+    rng = np.random.default_rng(4)
+    pieces = [USUAL, USUAL.replace(b":", b": ").replace(b",", b", "), json.dumps(json.loads(USUAL)).encode()]
+    pieces.append(USUAL.replace(USUAL[USUAL.index(b"[{") : USUAL.index(b"}]") + 2], b"[]"))
+    assert all(_USUAL_EVENT(piece) for piece in pieces)
+    alphabet = b'{}[]",:\\ 0123ex\xff\n'
+    kept = 0
+    for _ in range(20_000):
+        piece = bytearray(pieces[rng.integers(len(pieces))])
+        for place in rng.integers(0, len(piece), rng.integers(1, 3)):
+            piece[place : place + rng.integers(0, 2)] = alphabet[k : k + 1] if (k := rng.integers(18)) < 17 else b""
+        if found := _USUAL_EVENT(bytes(piece)):
+            kept += 1
+            value = json.loads(piece.decode())
+            usage = value["usage"]
+            assert (int(found[2]), int(found[3])) == (usage["prompt_tokens"], usage["completion_tokens"])
+            assert bool(found[1]) == bool(value["choices"])
+            assert "error" not in value
+            assert value.get("object") != "error"
+    assert kept > 1000
+    for name in (b"error", b"object", b"usage", b"choices"):
+        assert not _USUAL_EVENT(USUAL.replace(b'"created":17', b'"%b":"error"' % name))

@@ -1,12 +1,14 @@
 """The load client: sends every request of a plan at its time, open loop, and records what became of it.
 
 How a request keeps its time. The schedule is known, so everything that can be done before the deadline is: the whole
-HTTP message is encoded, and a connection is taken from the pool or made `lead_s` ahead. At the deadline one write is
+HTTP message is encoded, and a connection is taken from those kept or made `lead_s` ahead. At the deadline one write is
 left, made from the callback of an absolute timer (`serve/timer.py`). Nothing is skipped, re-anchored or held back,
 however late the server or this client: a request that is due is written, and how late it was stands in its record.
 
-What is aiohttp's: connections, their pool, name resolution, TLS and the parsing of HTTP answers. Its session layer is
-left out: it would build the message at the deadline, and costs more time than all the rest together.
+What is aiohttp's: making connections, name resolution, TLS and the parsing of HTTP answers. Its session layer is left
+out: it would build the message at the deadline, and costs more time than all the rest together. So is waiting for an
+answer in a task: what came is taken in where it came, in the callback of the connection (`_Line`). A task is made only
+for a new connection.
 """
 
 import asyncio
@@ -20,16 +22,19 @@ import sys
 import threading
 import time
 from array import array
+from bisect import bisect_right
+from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, fields
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any
 
 import aiohttp
 import numpy as np
 import pyarrow as pa
 import uvloop
+from aiohttp.http import HttpResponseParser
 from numpy.typing import NDArray
 from yarl import URL
 
@@ -49,9 +54,14 @@ ENCODED_AHEAD_BYTES = 256 << 20  # messages encoded before the run; those beyond
 READ_BYTES = 1 << 20  # buffered of an answer before reading pauses
 MESSAGE_CHARACTERS = 300
 OUT_OF_SOCKETS = "the client is out of sockets"  # begins the message of a failure that is not the server's
-_FIRST_WAIT_S = 5.0  # for the first connection, before the run
+_FIRST_WAIT_S = 5.0  # for the first connections, before the run
+_WARM = 256  # of them at most
 _TICK_S = 0.1
+_SPIN_NS = 30_000  # the next request is waited for, not slept for, if it is due so soon;
+_BUSY_NS = 5_000_000  # what comes is read after so long, whatever is due
 _PREPARED_AT_ONCE = 2
+_TEXT_BYTES = 1 << 16  # read of an answer that is no stream
+_CONNECTION_ERRORS = (aiohttp.ClientError, aiohttp.http_exceptions.HttpProcessingError, OSError, TimeoutError)
 _TIMEOUT_WORDS = re.compile(r"time[ _-]?(d[ _-])?out|deadline exceeded", re.IGNORECASE)
 
 
@@ -89,7 +99,7 @@ class Options:
         connect_s: give up a connection that is not made in this time.
         total_s: give up a request this long after it was sent. Generous: the server times out; this catches a dead one.
         lead_s: a connection is taken or made this long before it is needed (half of it at least, if time allows).
-        lag_limit_s: limit of the 99th percentile of sent - intended; checked by `delivery`, not here.
+        lag_limit_s: limit of the 99th percentile of sent - intended, None for none; checked by `delivery`, not here.
         processes: the plan is split by index over so many processes.
     """
 
@@ -101,7 +111,7 @@ class Options:
     connect_s: float = 30.0
     total_s: float = 3600.0
     lead_s: float = 0.1
-    lag_limit_s: float = 0.01
+    lag_limit_s: float | None = 0.01
     processes: int = 1
 
 
@@ -359,19 +369,129 @@ class _FailureError(Exception):
         self.outcome, self.message = outcome, message
 
 
+class _Line(asyncio.Protocol):
+    """A connection that aiohttp made, with aiohttp's parser of answers; tells at once when something came.
+
+    It takes the place of aiohttp's own protocol, which wakes a task for each piece of an answer and paces the reading:
+    here each piece is taken in whole before the next is read.
+
+    Attributes:
+        exchange: the request that it serves, or None.
+        answer: head and payload of its answer, once they came.
+        error: why it ended or cannot be understood, or None.
+        idle_ns: since when it is kept (monotonic).
+    """
+
+    __slots__ = (
+        "answer",
+        "came",
+        "connection",
+        "error",
+        "exchange",
+        "handler",
+        "idle_ns",
+        "last",
+        "parser",
+        "transport",
+    )
+
+    def __init__(self, connection: Any, came: "Callable[[_Exchange], None]", loop: asyncio.AbstractEventLoop) -> None:
+        self.connection, self.came = connection, came
+        self.handler, self.transport = connection.protocol, connection.transport
+        self.exchange: _Exchange | None = None
+        self.answer: tuple[Any, aiohttp.StreamReader] | None = None
+        self.error: Exception | None = None
+        self.last = False  # whether it cannot serve once more
+        self.idle_ns = 0
+        host: Any = self  # of the parser, which asks it to pause and to go on
+        self.parser = HttpResponseParser(
+            host, loop, READ_BYTES, payload_exception=aiohttp.ClientPayloadError,
+            read_until_eof=True, auto_decompress=False,
+        )  # fmt: skip
+        # Written at once when the kernel takes it, not at the end of the loop's turn.
+        self.transport.set_write_buffer_limits(0)
+        self.transport.set_protocol(self)
+
+    @property
+    def usable(self) -> bool:
+        """Whether it is open, and nothing came that was not asked for."""
+        return not self.last and self.error is None and not self.transport.is_closing()
+
+    def serve(self, exchange: "_Exchange") -> None:
+        """The next answer is to this request."""
+        self.answer, self.exchange = None, exchange
+
+    def close(self) -> None:
+        """Close it, and tell nobody."""
+        self.exchange = None
+        self.connection.close()
+
+    def data_received(self, data: bytes) -> None:
+        """Of the transport."""
+        try:
+            for head, payload in self.parser.feed_data(data)[0]:
+                if head.code < 200 and head.code != 101:
+                    continue
+                self.last = self.last or head.should_close or self.exchange is None or self.answer is not None
+                self.answer = self.answer or (head, payload)
+        except Exception as error:
+            self.error = error
+        if self.exchange is not None:
+            self.came(self.exchange)
+
+    def connection_lost(self, error: Exception | None) -> None:
+        """Of the transport."""
+        found: Exception = aiohttp.ServerDisconnectedError()
+        if isinstance(error, OSError):
+            found = aiohttp.ClientOSError(*error.args)
+        try:
+            self.parser.feed_eof()
+        except Exception as cut:
+            found = aiohttp.ClientPayloadError(f"the answer is not complete: {cut!r}; {found!r}")
+        self.error = self.error or found
+        self.handler.connection_lost(error)
+        if self.exchange is not None:
+            self.came(self.exchange)
+
+    def pause_reading(self) -> None:
+        """Of the parser's protocol: not needed, as all that came is taken in before more is read."""
+
+    def resume_reading(self, resume_parser: bool = True) -> None:
+        """Of the parser's protocol."""
+
+
 class _Exchange:
-    """One request between its preparation and its end."""
+    """One request between its preparation and its end.
 
-    __slots__ = ("connection", "index", "lost", "response_tokens", "sent", "task", "why", "written")
+    Attributes:
+        index: in the plan.
+        line: its connection, or None.
+        task: makes its connection, or None.
+        due: whether its time has come.
+        payload: of the answer, once its head has come.
+        refused: why the answer is no stream, given its text.
+        whole: whether the answer was read to its end, so that the connection serves again.
+        events, times, counts, response_tokens, last_ns, finished: of the stream.
+        prompt_counted, response_counted: by the server's last usage, -1 without one.
+    """
 
-    def __init__(self, index: int, written: "asyncio.Future[bool]") -> None:
-        self.index, self.written = index, written
-        self.connection: Any = None
+    __slots__ = (
+        "counts", "due", "events", "finished", "index", "last_ns", "line", "payload", "prompt_counted", "refused",
+        "response_counted", "response_tokens", "task", "times", "whole",
+    )  # fmt: skip
+
+    def __init__(self, index: int) -> None:
+        self.index = index
+        self.line: _Line | None = None
         self.task: asyncio.Task[None] | None = None
-        self.why: _FailureError | None = None  # why its task is cancelled
+        self.due = self.whole = self.finished = False
+        self.payload: aiohttp.StreamReader | None = None
+        self.refused: Callable[[str], _FailureError] | None = None
+        self.events = Events()
+        self.times, self.counts = array("q"), array("q")
         self.response_tokens = 0
-        self.lost = False
-        self.sent = -1
+        self.prompt_counted = self.response_counted = -1
+        self.last_ns = 0
 
 
 def _run_part(
@@ -453,6 +573,7 @@ class _Client:
         self.prepared = 0  # how many have been prepared,
         self.due = 0  # and how many were due
         self.started: dict[int, _Exchange] = {}  # those not ended, in the order of the plan
+        self.idle: deque[_Line] = deque()  # kept connections, the one that ended last at the right
         self.count_sent = self.ended = self.failed = 0
         self.worst_lag = 0
         self.error: Exception | None = None  # that ends the run: no request's failure, but this program's
@@ -465,14 +586,12 @@ class _Client:
         self, start: Callable[[int], int], stop: Callable[[], bool], progress: Report | None
     ) -> ClientRecords:
         """Run it all."""
-        self.connector = aiohttp.TCPConnector(
-            limit=0, ttl_dns_cache=None, keepalive_timeout=KEEP_IDLE_S, enable_cleanup_closed=False
-        )
+        self.connector = aiohttp.TCPConnector(limit=0, ttl_dns_cache=None, enable_cleanup_closed=False)
         self.route = _Route("POST", self.messages.url, loop=self.loop)
         timer = self.timer = Timer(self.loop, self._on_time)
         aborted = False
         try:
-            await self._first_connection()
+            await self._first_connections()
             gc.collect()
             gc.freeze()  # what lives now is not looked at again by a collection during the run
             first = self.intended[0] if self.intended else 0
@@ -490,6 +609,7 @@ class _Client:
                     aborted = True
                     await self._abort()
                     break
+                self._drop_idle()
                 if tick % 5 == 0:
                     self._give_up()
                     if progress:
@@ -502,15 +622,27 @@ class _Client:
                 await self._abort()
             timer.close()
             gc.unfreeze()
+            while self.idle:
+                self.idle.pop().close()
             await self.connector.close()
             await asyncio.sleep(0)  # transports close on the next turn of the loop
         return self._records(aborted, cpu)
 
-    async def _first_connection(self) -> None:
-        """Make one connection for the first request: it resolves the name and loads what is loaded late."""
+    async def _first_connections(self) -> None:
+        """Make one connection, which resolves the name and loads what is loaded late, then those needed at once."""
         limit = _limit(min(self.options.connect_s, _FIRST_WAIT_S))
-        with suppress(aiohttp.ClientError, OSError, TimeoutError):  # each request finds out for itself
-            (await self.connector.connect(self.route, [], limit)).release()
+        soon = bisect_right(self.intended, 2 * self.lead)
+
+        async def make() -> None:
+            connection = await self.connector.connect(self.route, [], limit)
+            if connection.closed:
+                connection.close()
+            else:
+                self._keep(_Line(connection, self._came, self.loop))
+
+        with suppress(*_CONNECTION_ERRORS):  # each request finds out for itself
+            await make()
+            await asyncio.gather(*(make() for _ in range(min(soon, _WARM) - 1)), return_exceptions=True)
 
     # the schedule
 
@@ -537,16 +669,24 @@ class _Client:
         """Write what is due, then prepare some of what will be."""
         now = time.monotonic_ns() - self.t0
         n = len(self.intended)
-        while self.due < n and self.intended[self.due] <= now:
+        latest = now + _BUSY_NS
+        while self.due < n and self.intended[self.due] <= now + _SPIN_NS and now <= latest:
+            # To sleep so little would cost more than to wait, and end later.
+            while now < self.intended[self.due]:
+                now = time.monotonic_ns() - self.t0
             if self.due == self.prepared:
                 self._prepare()
             exchange = self.started.get(self.due)
             self.due += 1
-            if exchange is not None and exchange.connection is not None:
-                self._write(exchange)
-            # Else its connection is still being made, or could not be: its task writes as soon as there is one.
-            elif exchange is not None and not exchange.written.done():
-                exchange.written.set_result(False)
+            if exchange is None:  # this program's own error ended it
+                continue
+            exchange.due = True
+            if exchange.line is not None and exchange.line.usable:
+                self._write(exchange, exchange.line)
+            elif exchange.task is None:  # its connection was lost, or could not be made
+                self._connect(exchange)
+            # Else its connection is still being made: its task writes as soon as there is one.
+            now = time.monotonic_ns() - self.t0
         # Few at a time, so that the preparation of a burst never holds up what is due.
         for _ in range(_PREPARED_AT_ONCE):
             if self.prepared < n and self.intended[self.prepared] <= now + self.lead:
@@ -556,138 +696,158 @@ class _Client:
     def _prepare(self) -> None:
         index = self.prepared
         self.prepared += 1
-        exchange = _Exchange(index, self.loop.create_future())
-        self.started[index] = exchange
-        exchange.task = self.loop.create_task(self._request(exchange))
+        exchange = self.started[index] = _Exchange(index)
+        if self.encoded[index] is None:
+            self.encoded[index] = self._encode(index)
+        self._connect(exchange)
 
     def _encode(self, index: int) -> bytes:
         part = self.part
         ids = self.tokens(int(part.prompt_id[index]), int(part.prompt_tokens[index]))
         return self.messages.encode(int(part.request_id[index]), int(part.max_tokens[index]), ids)
 
-    def _write(self, exchange: _Exchange) -> None:
-        """Write the message, unless the connection was lost while it waited."""
+    def _write(self, exchange: _Exchange, line: _Line) -> None:
         index = exchange.index
-        transport = exchange.connection.transport
-        if transport is None or transport.is_closing():
-            if not exchange.written.done():
-                exchange.written.set_result(False)
-            return
         message = self.encoded[index]
         assert message is not None
         self.encoded[index] = None
-        transport.write(message)
+        line.transport.write(message)
         now = time.monotonic_ns() - self.t0
-        self.sent[index] = exchange.sent = now
+        self.sent[index] = now
         self.count_sent += 1
         self.worst_lag = max(self.worst_lag, now - self.intended[index])
-        if not exchange.written.done():
-            exchange.written.set_result(True)
 
-    # one request
+    # connections
 
-    async def _request(self, exchange: _Exchange) -> None:
-        index = exchange.index
-        outcome, message = "ok", ""
+    def _connect(self, exchange: _Exchange) -> None:
+        """Give a request a connection that is kept, or begin to make one; write it if it is due and has one."""
+        if exchange.line is not None:
+            exchange.line.close()
+            exchange.line = None
+        self._drop_idle()
+        while self.idle:
+            line = self.idle.pop()
+            if line.usable:
+                self._give(exchange, line)
+                return
+            line.close()
+        exchange.task = self.loop.create_task(self._make_connection(exchange))
+
+    def _give(self, exchange: _Exchange, line: _Line) -> None:
+        line.serve(exchange)
+        exchange.line = line
+        if exchange.due:
+            self._write(exchange, line)
+
+    async def _make_connection(self, exchange: _Exchange) -> None:
         try:
-            if self.encoded[index] is None:
-                self.encoded[index] = self._encode(index)
-            await self._deliver(exchange)
-            await self._receive(exchange)
-        except _FailureError as failure:
-            outcome, message = failure.outcome, failure.message
-        except MalformedStreamError as error:
-            outcome, message = "malformed", str(error)
+            ahead = not exchange.due
+            try:
+                connection = await self.connector.connect(self.route, [], self.timeout)
+            except _CONNECTION_ERRORS:
+                # Ahead of time; what counts is whether the server can be reached when the request is due.
+                if not ahead:
+                    raise
+                if not exchange.due:
+                    exchange.task = None
+                    return
+                connection = await self.connector.connect(self.route, [], self.timeout)
+            exchange.task = None
+            if connection.closed:
+                connection.close()
+                if exchange.due:
+                    raise _FailureError("connection", "the connection was closed as soon as it was made")
+                return
+            self._give(exchange, _Line(connection, self._came, self.loop))
         except asyncio.CancelledError:
-            why = exchange.why or _FailureError("aborted", "cancelled")
-            outcome, message = why.outcome, why.message
-        except (aiohttp.ClientError, aiohttp.http_exceptions.HttpProcessingError, OSError, TimeoutError) as error:
-            bad = isinstance(error, aiohttp.http_exceptions.HttpProcessingError)
-            outcome, message = "malformed" if bad else "connection", f"{type(error).__name__}: {error}"
-            if getattr(error, "errno", None) in {errno.EMFILE, errno.ENFILE, errno.EADDRNOTAVAIL}:
-                message = f"{OUT_OF_SOCKETS}: {message}"
+            raise
         except Exception as error:
-            self.error = error
-            outcome, message = "aborted", f"{type(error).__name__}: {error}"
-        finally:
-            if exchange.connection is not None:
-                exchange.connection.close()
-                exchange.connection = None
-        self._end(index, outcome, message)
+            exchange.task = None
+            self._fail(exchange, error)
 
-    async def _deliver(self, exchange: _Exchange) -> None:
-        """Return when the message is written."""
-        # That is ahead of time: what counts is whether the server can be reached when the request is due.
-        with suppress(aiohttp.ClientError, OSError, TimeoutError):
-            await self._connect(exchange)
-        if exchange.written.done():
-            written = exchange.written.result()  # was due before it had a connection
-        else:
-            written = await exchange.written
-        if not written:
-            if exchange.connection is None or exchange.connection.closed:
-                if exchange.connection is not None:
-                    exchange.connection.close()
-                await self._connect(exchange)
-            self._write(exchange)
-            if exchange.sent < 0:
-                raise _FailureError("connection", "the connection was closed as soon as it was made")
+    def _keep(self, line: _Line) -> None:
+        line.exchange = None
+        line.idle_ns = time.monotonic_ns()
+        self.idle.append(line)
 
-    async def _connect(self, exchange: _Exchange) -> None:
-        connection = await self.connector.connect(self.route, [], self.timeout)
-        protocol = connection.protocol
-        assert protocol is not None
-        assert protocol.transport is not None
-        # Written at once when the kernel takes it, not at the end of the loop's turn.
-        protocol.transport.set_write_buffer_limits(0)
-        protocol.set_response_params(read_bufsize=READ_BYTES, read_until_eof=True, auto_decompress=True)
-        exchange.connection = connection
+    def _drop_idle(self) -> None:
+        """Close connections that were kept for long."""
+        if not self.idle:
+            return
+        oldest = time.monotonic_ns() - round(KEEP_IDLE_S * 1e9)
+        while self.idle and self.idle[0].idle_ns < oldest:
+            self.idle.popleft().close()
 
-    async def _receive(self, exchange: _Exchange) -> None:
-        index, t0 = exchange.index, self.t0
-        protocol = exchange.connection.protocol
-        while True:
-            head, payload = await protocol.read()
-            if head.code >= 200 or head.code == 101:
-                break
-        self.first_byte[index] = time.monotonic_ns() - t0
-        self.status[index] = head.code
-        if head.code != 200:
-            raise _refused(head.code, head.reason, await self._text(exchange, payload))
-        kind = head.headers.get("Content-Type", "")
-        if not kind.startswith("text/event-stream"):
-            text = await self._text(exchange, payload)
-            failure = _error_in(text)
-            raise failure or _FailureError("malformed", f"Content-Type {kind!r}, expected text/event-stream: {text}")
-        events = Events()
-        times, counts = array("q"), array("q")
-        last = 0
-        finished = False
+    # the answer
+
+    def _came(self, exchange: _Exchange) -> None:
+        """Take in what came on a request's connection, its loss included."""
         try:
-            while piece := await payload.readany():
-                now = time.monotonic_ns() - t0
-                for data in events.feed(piece):
-                    if finished:
-                        raise MalformedStreamError(f"an event after [DONE]: {_cut(data)}")
-                    if data == b"[DONE]":
-                        finished = True
-                    elif self._event(exchange, data, now, times, counts):
-                        last = now
-        finally:
-            self.chunk_start[index], self.chunk_count[index] = len(self.chunk_ns), len(times)
-            self.chunk_ns.extend(times)
-            self.chunk_tokens.extend(counts)
-        if not finished or events.rest:
-            raise MalformedStreamError("the stream ended without [DONE]" if not finished else "bytes after [DONE]")
-        if self.response_tokens[index] < 0:
-            raise MalformedStreamError("the server never told the usage: its tokens cannot be counted")
-        self.done[index] = last or now
-        exchange.connection.release()
-        exchange.connection = None
+            self._take(exchange)
+        except Exception as error:
+            self._fail(exchange, error)
 
-    def _event(self, exchange: _Exchange, data: bytes, now: int, times: "array[int]", counts: "array[int]") -> bool:
+    def _take(self, exchange: _Exchange) -> None:
+        index, line = exchange.index, exchange.line
+        assert line is not None
+        now = time.monotonic_ns() - self.t0
+        if self.sent[index] < 0:  # lost before its time, or something came that was not asked for
+            line.close()
+            exchange.line = None
+            return
+        payload = exchange.payload
+        if payload is None:
+            if line.answer is None:
+                if line.error is not None:
+                    raise line.error
+                return
+            head, payload = line.answer
+            exchange.payload = payload
+            self.first_byte[index] = now
+            self.status[index] = head.code
+            kind = head.headers.get("Content-Type", "")
+            if head.code != 200:
+                exchange.refused = partial(_refused, head.code, head.reason)
+            elif not kind.startswith("text/event-stream"):
+                exchange.refused = partial(_no_stream, f"Content-Type {kind!r}, expected text/event-stream")
+            elif head.compression:
+                exchange.refused = partial(_no_stream, f"Content-Encoding {head.compression!r}, expected none")
+        piece = payload.read_nowait()
+        if exchange.refused is not None and (piece or payload.is_eof()):
+            exchange.whole = payload.at_eof()
+            raise exchange.refused(piece[:_TEXT_BYTES].decode("utf-8", "replace"))
+        if piece:
+            self._events(exchange, piece, now)
+        if payload.is_eof():
+            self._complete(exchange, now)
+        elif line.error is not None:
+            raise line.error
+
+    def _events(self, exchange: _Exchange, piece: bytes, now: int) -> None:
+        for data in exchange.events.feed(piece):
+            if exchange.finished:
+                raise MalformedStreamError(f"an event after [DONE]: {_cut(data)}")
+            if data == b"[DONE]":
+                exchange.finished = True
+            elif self._event(exchange, data, now):
+                exchange.last_ns = now
+
+    def _complete(self, exchange: _Exchange, now: int) -> None:
+        """End a request whose answer has ended."""
+        if not exchange.finished or exchange.events.rest:
+            raise MalformedStreamError("bytes after [DONE]" if exchange.finished else "the stream ended without [DONE]")
+        if exchange.response_counted < 0:
+            raise MalformedStreamError("the server never told the usage: its tokens cannot be counted")
+        self.done[exchange.index] = exchange.last_ns or now
+        exchange.whole = True
+        self._end(exchange, "ok", "")
+
+    def _event(self, exchange: _Exchange, data: bytes, now: int) -> bool:
         """Take in one event; whether it holds a choice."""
-        index = exchange.index
+        usual = _USUAL_EVENT(data)
+        if usual is not None:
+            chosen, prompt, counted = usual.groups()
+            return self._tokens(exchange, chosen is not None, (int(prompt), int(counted)), True, data, now)
         try:
             text = data.decode()
             value, end = self.scan(text)
@@ -700,39 +860,84 @@ class _Client:
             raise _error(value, exchange.response_tokens > 0) or MalformedStreamError(
                 f"an event has neither choices nor usage nor error: {_cut(data)}"
             )
-        count = -1
         try:
-            if usage:
-                count = usage["completion_tokens"]
-                if count < exchange.response_tokens or usage["prompt_tokens"] < 0:
-                    raise ValueError
-                if self.prompt_tokens[index] < 0:
-                    self.prompt_tokens[index] = usage["prompt_tokens"]
-                self.response_tokens[index] = count
-            if not choices:
-                return False
-            more = count > exchange.response_tokens if count >= 0 else bool(choices[0].get("text"))
+            counts = (usage["prompt_tokens"], usage["completion_tokens"]) if usage else None
+            said = bool(choices and choices[0].get("text"))
+            if counts and not all(type(count) is int for count in counts):
+                raise TypeError
         except (KeyError, TypeError, ValueError, AttributeError, IndexError):
-            raise MalformedStreamError(f"choices or usage are not as they should be: {_cut(data)}") from None
+            raise MalformedStreamError(_shape(data)) from None
+        return self._tokens(exchange, bool(choices), counts, said, data, now)
+
+    def _tokens(
+        self, exchange: _Exchange, chosen: bool, usage: tuple[int, int] | None, said: bool, data: bytes, now: int
+    ) -> bool:
+        """Count what an event holds.
+
+        Args:
+            exchange: whose event.
+            chosen: whether it holds a choice.
+            usage: tokens of the prompt and of the response so far, or None.
+            said: whether its choice has a text.
+            data: the event.
+            now: when it came [ns].
+        """
+        count = -1
+        if usage is not None:
+            asked, count = usage
+            if count < exchange.response_tokens or asked < 0:
+                raise MalformedStreamError(_shape(data))
+            if exchange.prompt_counted < 0:
+                exchange.prompt_counted = asked
+            exchange.response_counted = count
+        if not chosen:
+            return False
+        more = count > exchange.response_tokens if count >= 0 else said
         if more:
             exchange.response_tokens = max(count, 1)
-            if not times:
-                self.first_token[index] = now
-            times.append(now)
-            counts.append(count)
+            exchange.times.append(now)
+            exchange.counts.append(count)
         return True
-
-    async def _text(self, exchange: _Exchange, payload: aiohttp.StreamReader) -> str:
-        """The begin of an answer that is no stream; the connection goes back to the pool if the answer is short."""
-        text = await payload.read(1 << 16)
-        if payload.at_eof():
-            exchange.connection.release()
-            exchange.connection = None
-        return text.decode("utf-8", "replace")
 
     # the end
 
-    def _end(self, index: int, outcome: str, message: str) -> None:
+    def _fail(self, exchange: _Exchange, error: Exception) -> None:
+        """End a request for what was raised."""
+        if isinstance(error, _FailureError):
+            self._end(exchange, error.outcome, error.message)
+        elif isinstance(error, MalformedStreamError):
+            self._end(exchange, "malformed", str(error))
+        elif isinstance(error, _CONNECTION_ERRORS):
+            bad = isinstance(error, aiohttp.http_exceptions.HttpProcessingError)
+            message = f"the answer is not HTTP: {error}" if bad else f"{type(error).__name__}: {error}"
+            if getattr(error, "errno", None) in {errno.EMFILE, errno.ENFILE, errno.EADDRNOTAVAIL}:
+                message = f"{OUT_OF_SOCKETS}: {message}"
+            self._end(exchange, "malformed" if bad else "connection", message)
+        else:
+            self.error = error
+            self._end(exchange, "aborted", f"{type(error).__name__}: {error}")
+
+    def _end(self, exchange: _Exchange, outcome: str, message: str) -> None:
+        """End a request that has begun."""
+        index, line = exchange.index, exchange.line
+        if exchange.task is not None:
+            exchange.task.cancel()
+        if line is not None:
+            exchange.line = None
+            if exchange.whole and line.usable:
+                self._keep(line)
+            else:
+                line.close()
+        self.chunk_start[index], self.chunk_count[index] = len(self.chunk_ns), len(exchange.times)
+        self.prompt_tokens[index], self.response_tokens[index] = exchange.prompt_counted, exchange.response_counted
+        if exchange.times:
+            self.first_token[index] = exchange.times[0]
+        self.chunk_ns.extend(exchange.times)
+        self.chunk_tokens.extend(exchange.counts)
+        del self.started[index]
+        self._record(index, outcome, message)
+
+    def _record(self, index: int, outcome: str, message: str) -> None:
         if self.outcome[index] is not None:
             raise RuntimeError(f"request {self.part.request_id[index]} ended twice")
         self.outcome[index], self.message[index] = outcome, message[:MESSAGE_CHARACTERS]
@@ -741,40 +946,25 @@ class _Client:
         self.ended += 1
         self.failed += outcome != "ok"
         self.encoded[index] = None
-        self.started.pop(index, None)
 
     def _give_up(self) -> None:
-        """End requests that a dead server never answers, and those whose connection broke unnoticed."""
+        """End requests that a dead server never answers."""
         oldest = time.monotonic_ns() - self.t0 - round(self.options.total_s * 1e9)
-        for exchange in self.started.values():
-            if exchange.sent < 0 or exchange.why is not None or exchange.task is None:
-                continue
-            if exchange.connection is not None and exchange.connection.closed:
-                # aiohttp 3.14 closes a connection whose chunks are malformed, but leaves the reader waiting. Seen on
-                # two ticks: the reader had time to take what came before an orderly close.
-                if exchange.lost:
-                    broken = exchange.connection.protocol.exception()
-                    exchange.why = _FailureError("malformed", f"the answer is not HTTP: {broken}")
-                exchange.lost = True
-            elif exchange.sent <= oldest:
-                limit = f"no end after {self.options.total_s:g} s, the client's own limit"
-                exchange.why = _FailureError("connection", limit)
-            if exchange.why is not None:
-                exchange.task.cancel()
+        for exchange in list(self.started.values()):
+            if 0 <= self.sent[exchange.index] <= oldest:
+                self._end(exchange, "connection", f"no end after {self.options.total_s:g} s, the client's own limit")
 
     async def _abort(self) -> None:
         """End all that has not ended."""
         self.timer.off()  # nothing more is due
         self.due = self.prepared = len(self.intended)
-        running = [exchange.task for exchange in self.started.values() if exchange.task]
-        for exchange in self.started.values():
-            exchange.why = exchange.why or _FailureError("aborted", "the run was stopped")
-            if exchange.task:
-                exchange.task.cancel()
-        await asyncio.gather(*running, return_exceptions=True)
+        making = [exchange.task for exchange in self.started.values() if exchange.task]
+        for exchange in list(self.started.values()):
+            self._end(exchange, "aborted", "the run was stopped")
+        await asyncio.gather(*making, return_exceptions=True)
         for index, outcome in enumerate(self.outcome):
             if outcome is None:
-                self._end(index, "aborted", "the run was stopped before it was sent")
+                self._record(index, "aborted", "the run was stopped before it was sent")
 
     def _state(self) -> State:
         lag, self.worst_lag = self.worst_lag / 1e9, 0
@@ -835,6 +1025,11 @@ def _message(text: str) -> str:
         return text.strip()
 
 
+def _no_stream(why: str, text: str) -> _FailureError:
+    """The outcome of a 200 that is no stream of events."""
+    return _error_in(text) or _FailureError("malformed", f"{why}: {text}")
+
+
 def _error_in(text: str) -> _FailureError | None:
     try:
         return _error(json.loads(text), False)
@@ -857,6 +1052,36 @@ def _error(value: dict[str, Any], begun: bool) -> _FailureError | None:
     if code in {408, 504, "408", "504"} or _TIMEOUT_WORDS.search(f"{message} {said.get('type')} {code}"):
         return _FailureError("timeout", f"error event: {message}")
     return _FailureError("server_error" if begun else "rejected", f"error event: {message}")
+
+
+def _shape(data: bytes) -> str:
+    return f"choices or usage are not as they should be: {_cut(data)}"
+
+
+def _usual_event() -> Callable[[bytes], re.Match[bytes] | None]:
+    """Match whole events of the usual shape, that need no parsing: plain values, at most one choice, and a usage.
+
+    Strict JSON of ASCII without nesting; whatever else there may be, errors among it, goes to the parser. Groups: the
+    choice, its prompt's and its response's tokens.
+    """
+    plain = rb"[\x20\x21\x23-\x5b\x5d-\x7e]*+"
+    string = rb'"%b(?:\\(?:["\\/bfnrt]|u[0-9a-fA-F]{4})%b)*+"' % (plain, plain)
+    number = rb"(?:0|[1-9][0-9]{0,17}+)"
+    name = rb'"(?!(?:choices|usage|error|object)")[a-z_]++"'
+    value = rb"(?:null|true|false|%b|%b)" % (number, string)
+    member = rb"%b: ?%b" % (name, value)
+    object_ = rb'(?:"object": ?"(?!error")[a-z_.]+"|%b)' % member
+    members = rb"%b(?:, ?%b)*+" % (member, member)
+    usage = rb'"prompt_tokens": ?(%b), ?"total_tokens": ?%b, ?"completion_tokens": ?(%b)(?:, ?%b)*+' % (
+        number, number, number, member
+    )  # fmt: skip
+    return re.compile(
+        rb'\{(?:%b, ?)*+"choices": ?\[(\{%b\})?\], ?(?:%b, ?)*+"usage": ?\{%b\}(?:, ?%b)*+\}'
+        % (object_, members, object_, usage, object_)
+    ).fullmatch
+
+
+_USUAL_EVENT = _usual_event()
 
 
 def _cut(data: bytes) -> str:
