@@ -65,6 +65,7 @@ def write_cell(folder: Path, requests: list[dict], steps: list[dict], **cell) ->
             "waiting": [row.get("waiting", 0) for row in steps],
             "preempted": [0] * len(steps),
             "kv_usage": [float(row.get("kv", 0)) for row in steps],
+            "free_blocks": [0] * len(steps),
             "gpu_memory_bytes": [None] * len(steps),
         },
         serve_dir / "steps.parquet",

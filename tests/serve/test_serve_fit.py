@@ -41,6 +41,7 @@ def log(run, path, noise=0.0, seed=0):
             "waiting": steps[:, scheduler.WAITING],
             "preempted": steps[:, scheduler.PREEMPTED],
             "kv_usage": steps[:, scheduler.USED] / CACHE.blocks,
+            "free_blocks": CACHE.blocks - steps[:, scheduler.USED],
             "gpu_memory_bytes": np.full(len(steps), 1),
         },
         path,

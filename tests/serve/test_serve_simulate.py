@@ -86,6 +86,9 @@ def test_a_cell(tmp_path):
     assert record["response_lengths"]["mean_tokens"] == pytest.approx(responses.mean())
     assert steps["gpu_memory_bytes"].null_count == steps.num_rows == record["steps"]
     assert steps["prefill_tokens"].to_numpy().sum() == prompts.sum()
+    assert record["capacity"]["usable_blocks"] * (1 - steps["kv_usage"].to_numpy()) == pytest.approx(
+        steps["free_blocks"]
+    )
     assert steps["decode_tokens"].to_numpy().sum() == (responses - 1).sum()
     assert record["simulated"] is True
     assert record["engine"] == "simulator"

@@ -139,6 +139,7 @@ def test_steps_of_the_run_count_from_its_start(tmp_path):
     assert [row["duration_ns"] for row in found] == [39, 10]
     assert [row["kv_usage"] for row in found] == pytest.approx([0.2, 0.6])
     assert [row["gpu_memory_bytes"] for row in found] == [None, 7000]
+    assert [row["free_blocks"] for row in found] == [8, 4]
     assert found[1]["prefill_tokens"] == 6
     assert found[1]["decode_tokens"] == 1
     assert found[1]["preempted"] == 1

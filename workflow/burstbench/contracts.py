@@ -899,6 +899,7 @@ STEPS = Contract(
         whole("waiting", "requests", "requests waiting after scheduling"),
         whole("preempted", "requests", "requests preempted by this step"),
         real("kv_usage", "1", "share of the KV-cache blocks in use after scheduling", 0, maximum=1),
+        whole("free_blocks", "blocks", "KV-cache blocks that no request holds after scheduling"),
         whole("gpu_memory_bytes", "B", "GPU memory in use; null where the engine cannot know", nullable=True),
     ),
     ascending="start_ns",

@@ -194,5 +194,6 @@ def steps(rows: NDArray[Any], start_ns: int, usable: int) -> dict[str, Any]:
         "waiting": rows["waiting"],
         "preempted": rows["preempted"],
         "kv_usage": 1.0 - rows["free"] / usable,
+        "free_blocks": rows["free"],
         "gpu_memory_bytes": pa.array(rows["gpu_memory"], pa.int64(), mask=rows["gpu_memory"] < 0),
     }

@@ -495,5 +495,6 @@ def _steps(result: scheduler.Run, usable: int) -> dict[str, Any]:
         "waiting": log[:, scheduler.WAITING],
         "preempted": log[:, scheduler.PREEMPTED],
         "kv_usage": log[:, scheduler.USED] / usable,
+        "free_blocks": usable - log[:, scheduler.USED],
         "gpu_memory_bytes": pa.nulls(len(log), pa.int64()),
     }
