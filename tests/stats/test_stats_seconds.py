@@ -52,6 +52,20 @@ def test_probability_of_a_difference_is_the_triangle_integral(family, parameters
     assert probabilities(family, parameters)[some] == pytest.approx(expected[some], rel=5e-7)
 
 
+@pytest.mark.parametrize(("family", "parameters", "distribution"), CASES)
+def test_the_quick_rule_for_far_gaps_agrees_with_the_fine_one(family, parameters, distribution, monkeypatch):
+    lags = np.arange(12, 200)
+    gaps = Gaps.of(len(lags), np.arange(len(lags)), lags)
+    tiled = np.tile(parameters, (len(lags), 1))
+    quick = seconds.likelihood(family, gaps).evaluate(tiled)
+    monkeypatch.setattr(seconds, "_FAR", 1000)
+    fine = seconds.likelihood(family, gaps).evaluate(tiled)
+    seen = fine[0] > -80
+    assert seen.any()
+    for one, other in zip(quick, fine, strict=True):
+        assert one[seen] == pytest.approx(other[seen], rel=1e-8, abs=1e-9)
+
+
 @pytest.mark.parametrize(("family", "parameters", "distribution"), CASES[::2])
 def test_drawn_timestamps_follow_the_probabilities(family, parameters, distribution):
     rng = np.random.default_rng(2)

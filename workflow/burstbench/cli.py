@@ -514,6 +514,9 @@ def main(argv: list[str] | None = None) -> None:
         argv: words after the command's name; None for those of this process, which is then ours alone.
     """
     ours = argv is None
+    if ours:
+        # A verb is one job. More threads cost more than they give on our small matrices, and add in another order.
+        os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     if "_ARGCOMPLETE" in os.environ:  # a shell asks what may follow
         from burstbench.commands.completion import complete
 

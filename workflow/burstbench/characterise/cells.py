@@ -7,7 +7,6 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from burstbench.contracts import SERVICES, TRACE
 from burstbench.errors import UserError
@@ -112,7 +111,8 @@ def read_cells(path: str | Path, *columns: str, calendar: Calendar | None = None
     Raises:
         UserError: the file breaks its contract, or a request lies after the calendar's last day.
     """
-    table = TRACE.read(path, ["time_s", "service", "model", *columns])
+    labels = ["service", "model"]
+    table = TRACE.read(path, ["time_s", *labels, *columns], labels)
     time_s = table.column("time_s").to_numpy()
     if calendar and len(time_s) and time_s[-1] >= calendar.days * DAY_S:
         row = int(np.searchsorted(time_s, calendar.days * DAY_S))
@@ -120,8 +120,13 @@ def read_cells(path: str | Path, *columns: str, calendar: Calendar | None = None
             f"{path}: column 'time_s', row {row}: found {time_s[row]:.10g} s, expected less than "
             f"{calendar.days * DAY_S} s (settings: {calendar.days} days from {calendar.start})"
         )
-    service = pc.index_in(table.column("service"), pa.array(SERVICES)).to_numpy()
-    names = table.column("model").unique().to_pylist()
-    models = tuple(sorted(names))
-    model = pc.index_in(table.column("model"), pa.array(models, pa.string())).to_numpy()
-    return Cells(models, service.astype(np.int64) * len(models) + model, time_s, table)
+    service, model = (table.column(name).combine_chunks() for name in labels)
+    models = tuple(sorted(model.unique().cast(pa.string()).to_pylist()))
+    cell = _numbers(service, SERVICES) * len(models) + _numbers(model, models)
+    return Cells(models, cell, time_s, table)
+
+
+def _numbers(labels: pa.DictionaryArray, names: tuple[str, ...]) -> np.ndarray:
+    """The place of each label among the names, shape (n,)."""
+    place = [names.index(word) if word in names else -1 for word in labels.dictionary.to_pylist()]
+    return np.array(place, dtype=np.int64)[labels.indices.to_numpy()]

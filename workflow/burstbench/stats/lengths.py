@@ -347,14 +347,13 @@ def statistic_rows(request: np.ndarray, response: np.ndarray, rng: np.random.Gen
         value, p_value, used = log_dip(response, rng)
         yield row("response_log_dip", value, p_value=p_value, used=used)
     if n >= 4 and np.ptp(request) > 0 and np.ptp(response) > 0:
-        x, y = request.astype(float), response.astype(float)
-        yield row("pearson", *relations.pearson(x, y))
+        yield row("pearson", *relations.pearson(request, response))
         yield row("spearman", *relations.spearman(request, response))
-        slope, intercept = relations.line(x, y)
+        slope, intercept = relations.line(request, response)
         yield row("slope", *slope)
         yield row("intercept", *intercept)
         if np.count_nonzero(np.bincount(request)) >= 10:
-            broken = relations.piecewise(request, y)
+            broken = relations.piecewise(request, response)
             yield row("piecewise_break", broken.break_at)
             yield row("piecewise_slope_below", *broken.below)
             yield row("piecewise_slope_above", *broken.above)

@@ -70,15 +70,53 @@ def spearman(x: np.ndarray, y: np.ndarray) -> Estimate:
     return pearson(average_ranks(x), average_ranks(y))
 
 
-def _least_squares(design: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray, float]:
-    """Coefficients, their sandwich covariance (HC1: the spread of y may depend on x), and the residual sum."""
-    n, p = design.shape
-    inverse = np.linalg.pinv(design.T @ design)
-    coefficients = inverse @ (design.T @ y)
-    residuals = y - design @ coefficients
-    weighted = design * residuals[:, None]
-    covariance = inverse @ (weighted.T @ weighted) @ inverse * (n / max(n - p, 1))
-    return coefficients, covariance, float(residuals @ residuals)
+class _Groups(NamedTuple):
+    """Pairs of equal x counted together: all that a line of y on x and its interval need.
+
+    Attributes:
+        x: distinct values, rising, shape (k,).
+        pairs: how many of each, shape (k,).
+        total: sum of their y less the mean of all y, shape (k,).
+        square: sum of the squares of the same, shape (k,).
+        mean: of all y.
+    """
+
+    x: np.ndarray
+    pairs: np.ndarray
+    total: np.ndarray
+    square: np.ndarray
+    mean: float
+
+    @classmethod
+    def of(cls, x: np.ndarray, y: np.ndarray) -> "_Groups":
+        """Group pairs; x whole numbers of at least 0 is quick."""
+        place: np.ndarray
+        if x.dtype.kind in "iu" and x.min() >= 0:
+            distinct, place = np.arange(int(x.max()) + 1), x
+        else:
+            distinct, place = np.unique(x, return_inverse=True)
+        mean = float(np.mean(y))
+        rest = y - mean
+        pairs = np.bincount(place)
+        some = np.flatnonzero(pairs)
+        total, square = (np.bincount(place, weights=weights)[some] for weights in (rest, rest * rest))
+        return cls(distinct[some], pairs[some], total, square, mean)
+
+
+def _least_squares(design: np.ndarray, groups: _Groups) -> tuple[np.ndarray, np.ndarray, float]:
+    """Coefficients, their sandwich covariance (HC1: the spread of y may depend on x), and the residual sum.
+
+    Args:
+        design: the predictors of each distinct x, shape (k, p).
+        groups: the pairs; y is fitted less its mean.
+    """
+    n, p = float(groups.pairs.sum()), design.shape[1]
+    inverse = np.linalg.pinv((design.T * groups.pairs) @ design)
+    coefficients = inverse @ (design.T @ groups.total)
+    fitted = design @ coefficients
+    residual = np.maximum(groups.square - 2 * fitted * groups.total + groups.pairs * fitted**2, 0.0)
+    covariance = inverse @ ((design.T * residual) @ design) @ inverse * (n / max(n - p, 1))
+    return coefficients, covariance, float(residual.sum())
 
 
 def _estimate(value: float, variance: float) -> Estimate:
@@ -103,8 +141,10 @@ def line(x: np.ndarray, y: np.ndarray) -> tuple[Estimate, Estimate]:
     if len(x) < 4 or np.ptp(x) == 0:
         raise ValueError("a line needs at least four pairs and an x that varies")
     centre = float(np.mean(x))
-    design = np.column_stack((np.ones(len(x)), x - centre))
-    (level, slope), covariance, _ = _least_squares(design, np.asarray(y, dtype=float))
+    groups = _Groups.of(np.asarray(x), np.asarray(y))
+    design = np.column_stack((np.ones(len(groups.x)), groups.x - centre))
+    (level, slope), covariance, _ = _least_squares(design, groups)
+    level += groups.mean
     to_zero = np.array([1.0, -centre])
     return _estimate(slope, covariance[1, 1]), _estimate(level - slope * centre, float(to_zero @ covariance @ to_zero))
 
@@ -166,15 +206,12 @@ def piecewise(x: np.ndarray, y: np.ndarray) -> Piecewise:
     Raises:
         ValueError: fewer than ten distinct x.
     """
-    counts = np.bincount(x)
-    distinct = np.flatnonzero(counts)
-    counts = counts[distinct]
+    groups = _Groups.of(np.asarray(x), np.asarray(y))
+    distinct, counts, total = groups.x, groups.pairs, groups.total
     if len(distinct) < 10:
         raise ValueError("a piecewise line needs at least ten distinct x")
-    y = np.asarray(y, dtype=float)
     centre, scale = float(np.mean(x)), float(np.std(x))
     u = (distinct - centre) / scale
-    total = np.bincount(x, weights=y - y.mean())[distinct]
 
     def above(weights: np.ndarray) -> np.ndarray:
         """Sum of `weights` over the x right of each distinct x."""
@@ -196,10 +233,11 @@ def piecewise(x: np.ndarray, y: np.ndarray) -> Piecewise:
     moments = np.column_stack((np.full(len(b), total.sum()), np.full(len(b), total @ u), uy_above - b * y_above))
     explained = np.einsum("ki,ki->k", np.linalg.solve(normal, moments[:, :, None])[:, :, 0], moments)
     best = float(distinct[at[int(np.argmax(explained))]])
-    offset = np.asarray(x, dtype=float) - best
-    design = np.column_stack((np.ones(len(y)), np.minimum(offset, 0), np.maximum(offset, 0)))
-    coefficients, covariance, rest = _least_squares(design, y)
-    straight = _least_squares(np.column_stack((np.ones(len(y)), offset)), y)[2]
+    offset = distinct - best
+    ones = np.ones(len(distinct))
+    design = np.column_stack((ones, np.minimum(offset, 0), np.maximum(offset, 0)))
+    coefficients, covariance, rest = _least_squares(design, groups)
+    straight = _least_squares(np.column_stack((ones, offset)), groups)[2]
     return Piecewise(
         best,
         _estimate(coefficients[1], covariance[1, 1]),

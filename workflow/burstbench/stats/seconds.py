@@ -23,6 +23,12 @@ from burstbench.stats.newton import ITERATIONS, TOLERANCE, Optimum, maximise
 # Windows fitted at once: their arrays stay in the cache.
 _BLOCK = 512
 _DENSITY_NODES = 8
+# Where a density hardly changes within a second, four nodes are as good as sixteen: gaps from here on [s], at which the
+# logarithm of the density has at most this slope and this bend [1/s, 1/s²]. The error is below 1e-11 of P(d).
+_FAR = 12
+_SLOPE, _BEND = 0.3, 0.03
+# The same for survival functions, whose densities are seen as differences: by how much these may differ.
+_UNEVEN = 1.5
 
 
 class Gaps(NamedTuple):
@@ -87,10 +93,45 @@ Survival = Callable[[np.ndarray, np.ndarray, np.ndarray, np.ndarray], tuple[np.n
 
 
 _NODE, _WEIGHT = ((part + shift) / 2 for part, shift in zip(np.polynomial.legendre.leggauss(6), (1, 0), strict=True))
-# Nodes and weights on [0, 1] for functions that change steeply at 0: pieces that shrink by four towards it.
-_EDGES = np.concatenate(([0.0], 4.0 ** np.arange(-12, 1)))
-_STEEP_NODE = (_EDGES[:-1, None] + np.diff(_EDGES)[:, None] * _NODE).ravel()
-_STEEP_WEIGHT = (np.diff(_EDGES)[:, None] * _WEIGHT).ravel()
+# Nodes u and the weights of S(d - u2), S(d - u1), S(d + u1), S(d + u2) for ∫ S(d - u) - S(d + u) du over [0, 1]: the
+# difference is u times a function of u², so it is Gauss-Legendre in u².
+_square, _half = np.polynomial.legendre.leggauss(2)
+_FAR_NODE = np.sqrt((_square + 1) / 2)
+_far_weight = _half / 4 / _FAR_NODE
+_FAR_WEIGHT = np.concatenate((_far_weight[::-1], -_far_weight))
+_FAR_STEP = (_FAR_NODE[1] - _FAR_NODE[0]) / (2 * _FAR_NODE[0])
+# Nodes and weights on [0, 1] for functions that change steeply at 0: Gauss-Legendre in the fourth root.
+_root, _root_weight = np.polynomial.legendre.leggauss(24)
+_root, _root_weight = (_root + 1) / 2, _root_weight / 2
+_STEEP_NODE = _root**4
+_STEEP_WEIGHT = 4 * _root**3 * _root_weight
+
+
+class _Moments(NamedTuple):
+    """What a search starts from: finite and positive where there is anything to fit; each of shape (windows,).
+
+    Attributes:
+        mean: of the gaps [s].
+        sd: their standard deviation [s].
+        mean_log: mean of their logarithms, a gap of 0 s as one of 0.3 s.
+        sd_log: standard deviation of the same.
+    """
+
+    mean: np.ndarray
+    sd: np.ndarray
+    mean_log: np.ndarray
+    sd_log: np.ndarray
+
+    @classmethod
+    def of(cls, gaps: Gaps) -> "_Moments":
+        """The moments of each window's gaps."""
+        mean, variance = gaps.moments()
+        mean = np.where(mean > 0, mean, 1e-2)
+        sd = np.sqrt(np.maximum(np.nan_to_num(variance), (0.15 * mean) ** 2))
+        log, n = np.log(np.maximum(gaps.gap, 0.3)), np.maximum(gaps.n, 1)
+        mean_log = gaps.total(gaps.times * log) / n
+        sd_log = np.sqrt(gaps.total(gaps.times * (log - mean_log[gaps.window]) ** 2) / n)
+        return cls(mean, sd, mean_log, np.maximum(sd_log, 0.1))
 
 
 class Family(NamedTuple):
@@ -101,7 +142,7 @@ class Family(NamedTuple):
         free: number of parameters that are fitted, for AIC.
         survival: the survival function with derivatives; None for Gamma, which has its own likelihood.
         draw: samples from rng, both parameters and a shape [s].
-        start: first guess from mean and standard deviation of the gaps [s], shape (windows, 2).
+        start: first guess from the moments, shape (windows, 2).
         lower: least values searched.
         upper: largest values searched.
         fixed: parameters that keep their start value.
@@ -111,7 +152,7 @@ class Family(NamedTuple):
     free: int
     survival: Survival | None
     draw: Callable[[np.random.Generator, float, float, tuple[int, ...]], np.ndarray]
-    start: Callable[[np.ndarray, np.ndarray], np.ndarray]
+    start: Callable[[_Moments], np.ndarray]
     lower: tuple[float, float]
     upper: tuple[float, float]
     fixed: tuple[bool, bool] = (False, False)
@@ -141,6 +182,50 @@ def _likelihood(
     )
 
 
+class _Rule(NamedTuple):
+    """A rule for ∫ f(d + u) (1 - |u|) du over [-1, 1], for each of some distinct gaps d.
+
+    Attributes:
+        offset: the nodes u, shape (nodes,).
+        log_ratio: logarithm of a node less that of its gap, shape (gaps, nodes).
+        weight: of the nodes, shape (gaps, nodes). For d = 1 the left half is left out: it is in the series at 0.
+        powers: 1, u, u², shape (nodes, 3).
+    """
+
+    offset: np.ndarray
+    log_ratio: np.ndarray
+    weight: np.ndarray
+    powers: np.ndarray
+
+    @classmethod
+    def of(cls, gap: np.ndarray, offset: np.ndarray, weight: np.ndarray) -> "_Rule":
+        """The rule for distinct gaps of shape (k,); a gap of 0 s gets a place, which means nothing."""
+        safe = np.maximum(gap, 1)[:, None]
+        left_out = (safe == 1) & (offset < 0)
+        log_ratio = np.log1p(np.where(left_out, 0.0, offset / safe))
+        return cls(offset, log_ratio, np.where(left_out, 0.0, weight), offset[:, None] ** np.arange(3))
+
+
+def _halves(nodes: int) -> tuple[np.ndarray, np.ndarray]:
+    """Nodes and weights on [-1, 1] for the triangle: Gauss-Legendre on each half."""
+    node, weight = np.polynomial.legendre.leggauss(nodes)
+    right = (node + 1) / 2
+    offset = np.concatenate((-right[::-1], right))
+    return offset, (1 - np.abs(offset)) * np.concatenate((weight[::-1], weight)) / 2
+
+
+def _four_nodes() -> tuple[np.ndarray, np.ndarray]:
+    """Gauss's rule with four nodes for the weight 1 - |u| on [-1, 1], exact for polynomials of degree 7.
+
+    The nodes are the zeros of u⁴ - (31/49) u² + 19/490, orthogonal to all polynomials below it.
+    """
+    squared = np.roots([1, -31 / 49, 19 / 490])
+    # ∫ (1 - |u|) u² du = 1/6.
+    first = (1 / 6 - squared[1]) / (squared[0] - squared[1]) / 2
+    node = np.sqrt(squared)
+    return np.concatenate((-node, node)), np.tile([first, 0.5 - first], 2)
+
+
 class GammaLikelihood:
     """Gamma gaps in (log alpha, log beta), beta the scale [s].
 
@@ -151,24 +236,18 @@ class GammaLikelihood:
         ∫ f (1 - x) dx = Σ (k + 1) u_k,        ∫ f x dx = alpha Σ u_k.
 
     Elsewhere the density is smooth, and Gauss-Legendre with eight nodes on each side of d is exact to about 1e-12
-    (checked against incomplete gamma functions in the tests). All derivatives are exact.
+    (checked against incomplete gamma functions in the tests). Where it hardly changes within a second, which is most of
+    the distinct gaps, Gauss's rule of the triangle with four nodes does as well. All derivatives are exact.
     """
 
     def __init__(self, gaps: Gaps) -> None:
         self.gaps = gaps
-        node, weight = np.polynomial.legendre.leggauss(_DENSITY_NODES)
-        right = (node + 1) / 2
-        self.offset = np.concatenate((-right[::-1], right))
-        triangle = (1 - np.abs(self.offset)) * np.concatenate((weight[::-1], weight)) / 2
-        gap, self.gap_of = np.unique(gaps.gap, return_inverse=True)
-        safe = np.maximum(gap, 1)[:, None]
-        # Logarithm of a node less that of its gap. The left half of d = 1 is in the series.
-        self.log_ratio = np.log1p(np.where((safe == 1) & (self.offset < 0), 0.0, self.offset / safe))
-        self.weight = np.where((safe == 1) & (self.offset < 0), 0.0, triangle)
-        self.powers = np.stack((np.ones_like(self.offset), self.offset, self.offset**2), axis=1)
-        self.beyond = gaps.gap > 0
-        self.near = gaps.gap <= 1
-        self.zero = gaps.gap == 0
+        distinct, self.gap_of = np.unique(gaps.gap, return_inverse=True)
+        self.fine = _Rule.of(distinct, *_halves(_DENSITY_NODES))
+        self.coarse = _Rule.of(distinct, *_four_nodes())
+        self.zero, self.one = np.flatnonzero(gaps.gap == 0), np.flatnonzero(gaps.gap == 1)
+        self.near = (gaps.gap > 0) & (gaps.gap < _FAR)
+        self.far = gaps.gap >= _FAR
 
     def take(self, rows: np.ndarray) -> "GammaLikelihood":
         """The likelihood of some windows."""
@@ -198,27 +277,23 @@ class GammaLikelihood:
         )
         return low, high
 
-    def evaluate(self, parameters: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Log-likelihood, gradient and second derivatives by window, at (log alpha, log beta) of shape (windows, 2)."""
-        gaps = self.gaps
-        alpha, beta = np.exp(parameters).T
-        p = np.zeros((6, len(gaps.gap)))
-        at = np.flatnonzero(self.beyond)
-        window, kind = gaps.window[at], self.gap_of[at]
-        d = gaps.gap[at].astype(float)
+    def _beyond(self, rule: "_Rule", at: np.ndarray, alpha: np.ndarray, beta: np.ndarray) -> np.ndarray:
+        """P(d) of some gaps of at least 1 s by a rule, with derivatives by alpha and log beta, of shape (6, gaps)."""
+        window, kind = self.gaps.window[at], self.gap_of[at]
+        d = self.gaps.gap[at].astype(float)
         al, z = alpha[window], 1 / beta[window]
-        ratio = self.log_ratio[kind]
-        f = self.weight[kind] * np.exp((al - 1)[:, None] * ratio - z[:, None] * self.offset)
+        ratio = rule.log_ratio[kind]
+        f = rule.weight[kind] * np.exp((al - 1)[:, None] * ratio - z[:, None] * rule.offset)
         height = np.exp((al - 1) * np.log(d) - d * z + al * np.log(z) - gammaln(alpha)[window])
-        m0, mu, muu = (f @ self.powers).T
+        m0, mu, muu = (f @ rule.powers).T
         f *= ratio
-        ml, mlu = (f @ self.powers[:, :2]).T
+        ml, mlu = (f @ rule.powers[:, :2]).T
         f *= ratio
         mll = f.sum(axis=1)
         # d log f / d alpha = log(node / gap) + c, d log f / d log beta = z · offset + e.
         c = np.log(d) + np.log(z) - digamma(alpha)[window]
         e = z * d - al
-        p[:, at] = height * np.stack(
+        return height * np.stack(
             (
                 m0,
                 ml + c * m0,
@@ -228,10 +303,21 @@ class GammaLikelihood:
                 z * z * muu + 2 * e * z * mu + e * e * m0 - z * (mu + d * m0),
             )
         )
+
+    def evaluate(self, parameters: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Log-likelihood, gradient and second derivatives by window, at (log alpha, log beta) of shape (windows, 2)."""
+        gaps = self.gaps
+        alpha, beta = np.exp(parameters).T
+        p = np.zeros((6, len(gaps.gap)))
+        bend = (alpha[gaps.window] - 1) / np.maximum(gaps.gap, 1)
+        smooth = self.far & (np.abs(bend - (1 / beta)[gaps.window]) <= _SLOPE)
+        smooth &= np.abs(bend) <= _BEND * gaps.gap
+        for rule, chosen in ((self.coarse, smooth), (self.fine, self.near | self.far & ~smooth)):
+            at = np.flatnonzero(chosen)
+            p[:, at] = self._beyond(rule, at, alpha, beta)
         low, high = self._near_zero(alpha, beta)
         p[:, self.zero] += low[:, gaps.window[self.zero]]
-        one = self.near & self.beyond
-        p[:, one] += high[:, gaps.window[one]]
+        p[:, self.one] += high[:, gaps.window[self.one]]
         # From alpha to log alpha.
         al = alpha[gaps.window]
         first = np.stack((al * p[1], p[2]))
@@ -243,7 +329,8 @@ class SurvivalLikelihood:
     """Gaps of a family with a closed survival function S.
 
     P(d) comes from integrals of S by Gauss-Legendre: six nodes a second, and over [0, 1], where S may fall steeply at
-    0, six on each of the pieces [0, 2^-24], [2^-24, 2^-22] … [1/4, 1].
+    0, 24 in the fourth root of x. Far from 0, where the density hardly changes
+    within a second, it is ∫ S(d - u) - S(d + u) du over [0, 1] with two nodes in u², exact for an S of degree 8.
 
     Args:
         gaps: the gaps.
@@ -253,16 +340,21 @@ class SurvivalLikelihood:
     def __init__(self, gaps: Gaps, survival: Survival) -> None:
         self.gaps = gaps
         self.survival = survival
-        self.beyond = np.flatnonzero(gaps.gap > 0)
-        self.one = gaps.gap[self.beyond] == 1
-        gap, gap_of = np.unique(gaps.gap[self.beyond], return_inverse=True)
+        self.far = np.flatnonzero(gaps.gap >= _FAR)
+        self.near = np.flatnonzero((gaps.gap > 0) & (gaps.gap < _FAR))
+        self.distinct, self.gap_of = np.unique(gaps.gap, return_inverse=True)
         # The left half of d = 1 is [0, 1], whose integral is computed apart.
-        nodes = np.maximum(gap + np.concatenate((_NODE - 1, _NODE))[:, None], 1e-300)
-        self.x, self.log_x = nodes[:, gap_of], np.log(nodes)[:, gap_of]
+        self.fine = np.maximum(self.distinct + np.concatenate((_NODE - 1, _NODE))[:, None], 1e-300)
+        self.coarse = np.maximum(self.distinct + np.concatenate((-_FAR_NODE[::-1], _FAR_NODE))[:, None], 1e-300)
 
     def take(self, rows: np.ndarray) -> "SurvivalLikelihood":
         """The likelihood of some windows."""
         return SurvivalLikelihood(self.gaps.take(rows), self.survival)
+
+    def _survival_at(self, nodes: np.ndarray, at: np.ndarray, parameters: np.ndarray) -> tuple[np.ndarray, ...]:
+        """S with its derivatives at the nodes of some gaps, six arrays of shape (nodes, gaps)."""
+        kind = self.gap_of[at]
+        return self.survival(nodes[:, kind], np.log(nodes)[:, kind], *parameters[self.gaps.window[at]].T)
 
     def evaluate(self, parameters: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Log-likelihood, gradient and second derivatives by window, at parameters of shape (windows, 2)."""
@@ -270,12 +362,18 @@ class SurvivalLikelihood:
         steep = _STEEP_NODE[:, None]
         first = np.stack([_STEEP_WEIGHT @ part for part in self.survival(steep, np.log(steep), *parameters.T)])
         p = np.zeros((6, len(gaps.gap)))
-        at, window = self.beyond, gaps.window[self.beyond]
+        parts = self._survival_at(self.coarse, self.far, parameters)
+        s = parts[0]
+        density = np.stack((s[0] - s[1], (s[1] - s[2]) * _FAR_STEP, s[2] - s[3]))
+        smooth = density.max(axis=0) < _UNEVEN * density.min(axis=0)
+        p[:, self.far] = [_FAR_WEIGHT @ part for part in parts]
+        near = np.union1d(self.near, self.far[~smooth])
+        window, one = gaps.window[near], gaps.gap[near] == 1
         half = len(_NODE)
-        for number, part in enumerate(self.survival(self.x, self.log_x, *parameters[window].T)):
+        for number, part in enumerate(self._survival_at(self.fine, near, parameters)):
             left = _WEIGHT @ part[:half]
-            left[self.one] = first[number, window[self.one]]
-            p[number, at] = left - _WEIGHT @ part[half:]
+            left[one] = first[number, window[one]]
+            p[number, near] = left - _WEIGHT @ part[half:]
         zero = np.flatnonzero(gaps.gap == 0)
         p[:, zero] = -first[:, gaps.window[zero]]
         p[0, zero] += 1
@@ -320,27 +418,26 @@ def _lomax(x: np.ndarray, log_x: np.ndarray, log_a: np.ndarray, log_level: np.nd
     return s, sw - at * s, sw, (at - 1) * at * s + 2 * by_both + by_scale, by_both + by_scale, by_scale
 
 
-def _gamma_start(mean: np.ndarray, sd: np.ndarray) -> np.ndarray:
-    alpha = np.clip((mean / sd) ** 2, 0.05, 50)
-    return np.log(np.stack((alpha, mean / alpha), axis=1))
+def _gamma_start(guess: _Moments) -> np.ndarray:
+    alpha = np.clip((guess.mean / guess.sd) ** 2, 0.05, 50)
+    return np.log(np.stack((alpha, guess.mean / alpha), axis=1))
 
 
-def _weibull_start(mean: np.ndarray, sd: np.ndarray) -> np.ndarray:
-    k = np.clip((mean / sd) ** 1.086, 0.2, 10)
-    return np.stack((np.log(k), np.log(mean) - gammaln(1 + 1 / k)), axis=1)
+def _weibull_start(guess: _Moments) -> np.ndarray:
+    k = np.clip(np.pi / np.sqrt(6) / guess.sd_log, 0.2, 10)
+    return np.stack((np.log(k), guess.mean_log + np.euler_gamma / k), axis=1)
 
 
-def _exponential_start(mean: np.ndarray, sd: np.ndarray) -> np.ndarray:
-    return np.stack((np.zeros_like(mean), np.log(mean)), axis=1)
+def _exponential_start(guess: _Moments) -> np.ndarray:
+    return np.stack((np.zeros_like(guess.mean), np.log(guess.mean)), axis=1)
 
 
-def _lognormal_start(mean: np.ndarray, sd: np.ndarray) -> np.ndarray:
-    variance = np.log1p((sd / mean) ** 2)
-    return np.stack((np.log(mean) - variance / 2, np.log(variance) / 2), axis=1)
+def _lognormal_start(guess: _Moments) -> np.ndarray:
+    return np.stack((guess.mean_log, np.log(guess.sd_log)), axis=1)
 
 
-def _lomax_start(mean: np.ndarray, sd: np.ndarray) -> np.ndarray:
-    return np.stack((np.full_like(mean, np.log(3.0)), np.log(mean * 2 / 3)), axis=1)
+def _lomax_start(guess: _Moments) -> np.ndarray:
+    return np.stack((np.full_like(guess.mean, np.log(3.0)), np.log(guess.mean * 2 / 3)), axis=1)
 
 
 GAMMA = Family(
@@ -410,7 +507,7 @@ def fit(
     Args:
         family: one of FAMILIES.
         gaps: of `windows` windows.
-        start: where to start, shape (windows, 2); by default from the moments.
+        start: where to start, shape (windows, 2); by default from the moments of the gaps and their logarithms.
         tolerance: as `burstbench.stats.newton.maximise`.
         iterations: likewise.
 
@@ -419,10 +516,7 @@ def fit(
         inner maximum (all gaps equal, say), is not converged.
     """
     if start is None:
-        mean, variance = gaps.moments()
-        # A guess is enough: it must be finite where there is anything to fit.
-        mean = np.where(mean > 0, mean, 1e-2)
-        start = family.start(mean, np.sqrt(np.maximum(np.nan_to_num(variance), (0.15 * mean) ** 2)))
+        start = family.start(_Moments.of(gaps))
     some = gaps.n > 0
     parts = []
     for begin in range(0, gaps.windows, _BLOCK):
