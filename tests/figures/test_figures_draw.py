@@ -438,6 +438,21 @@ def test_fig17_holds_the_summary_of_every_step(drawn: dict, tables: dict) -> Non
     assert None in shown.values()
 
 
+@pytest.mark.parametrize(("engine", "why"), [("endpoint", "this engine"), ("simulator", "no values")])
+def test_a_panel_without_values_says_why(engine: str, why: str, tables: dict, tmp_path: Path) -> None:
+    """A server that is not ours tells no engine steps, so that no tokens can be counted in them."""
+    given = factory.tables_of("fig17", tables)
+    for name, path in given.items():
+        table = pq.read_table(path)
+        given[name] = tmp_path / f"{name}.parquet"
+        kept = table.filter(pc.not_equal(table["metric"], "throughput_tokens"))
+        contracts.SUMMARY.write(kept, given[name])
+    facts = factory.FACTS | {"engine": engine}
+    draw_figure("fig17", given, facts, factory.LOOK, factory.MATPLOTLIBRC, tmp_path / "fig17")
+    # The made-up tables have no standard deviation either: two rows of three panels.
+    assert (tmp_path / "fig17.svg").read_text(encoding="utf-8").count(why) == 6
+
+
 @pytest.mark.parametrize(
     ("found", "published", "clipped", "text"),
     [

@@ -94,7 +94,10 @@ def fig16(inputs: Inputs, style: Style) -> Drawn:
         panel.yaxis.set_major_formatter(looks.thousands)
     figure.align_ylabels(axes[:, 0])
     for panel in axes[2]:
+        if _empty(panel):
+            continue
         panel.axhspan(30, 40, color=style.get("neutral"), alpha=0.25, linewidth=0, zorder=0)
+    _say_why_empty(axes, inputs)
     handles: list = [
         Line2D(
             [],
@@ -153,6 +156,21 @@ def _stream(panels, rows, stream, model, gpu, gpus, style, lists) -> None:  # ty
             for time, value in zip(x[kept], line[kept], strict=True):
                 for key, entry in zip(lists, (stream, model, gpu, name, seed, float(time), float(value)), strict=True):
                     lists[key].append(entry)
+
+
+def _empty(panel: Axes) -> bool:
+    """Whether no line of a panel has a value."""
+    return not any(np.isfinite(np.asarray(line.get_ydata(), float)).any() for line in panel.lines)
+
+
+def _say_why_empty(panels: np.ndarray, inputs: Inputs) -> None:
+    """Write into the panels of a figure that have nothing to draw why they have not."""
+    engine = inputs.facts["engine"]
+    why = "not recorded by\nthis engine" if engine == "endpoint" else "no values"
+    for panel in panels.flat:
+        if _empty(panel):  # its axes are shared: ticks stay, their labels would say nothing
+            panel.text(0.5, 0.5, why, ha="center", va="center", transform=panel.transAxes, fontsize=6.5)
+            panel.tick_params(axis="y", which="both", left=False, labelleft=False)
 
 
 def _range(panels: np.ndarray) -> tuple[float, float]:
@@ -236,6 +254,7 @@ def fig17(inputs: Inputs, style: Style) -> Drawn:
             panel.tick_params(labelleft=False)
         for panel in axes[row]:
             panel.yaxis.set_major_formatter(looks.thousands)
+    _say_why_empty(axes, inputs)
     for column in range(3):
         figure.align_ylabels(axes[:, column])
     handles: list = []
