@@ -41,7 +41,7 @@ except UserError as error:
 
 use_own_commands()
 if "SLURM_JOB_ID" in os.environ or workflow.deployment_settings.deployment_method:
-    shell.prefix(cluster.prefix())
+    cluster.set_prefix(shell)
 if os.environ.get(cluster.IMAGE):
     workflow.global_container(os.environ[cluster.IMAGE])
 if workflow.is_main_process:

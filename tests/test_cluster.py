@@ -1,10 +1,13 @@
 """The cluster's file and the profiles that are filled from it."""
 
+import subprocess
+
 import pytest
 import yaml
 from burstbench import cluster
 from burstbench.errors import UserError
 from snakemake.profiles import ProfileConfigFileParser
+from snakemake.shell import shell as snakemake_shell
 
 
 @pytest.fixture
@@ -121,8 +124,10 @@ def test_places_reach_the_jobs_and_no_rules_parameters(mine, root):
         modules=["cuda/12"],
     )
     assert cluster.prefix() == (
-        'export BURSTBENCH_VLLM_PYTHON="/opt/vllm/bin/python"; export BURSTBENCH_WEIGHTS="/models"; '
-        'export BURSTBENCH_SCRATCH="/local/$USER"; module load cuda/12; '
+        'set -eo pipefail; export BURSTBENCH_VLLM_PYTHON="/opt/vllm/bin/python"; export BURSTBENCH_WEIGHTS="/models"; '
+        'export BURSTBENCH_SCRATCH="/local/$USER"; '
+        'type module > /dev/null 2>&1 || . "${MODULESHOME:-/usr/share/modules}/init/bash"; '
+        "module load cuda/12; set -u; "
     )
     assert "models" not in str(profile(root, "slurm_a800"))
 
@@ -134,3 +139,30 @@ def test_the_environment_is_one_key(mine, root, environment, expected):
     mine(environment=environment)
     assert profile(root, "slurm_a6000").get("software-deployment-method") == expected
     assert ("python -m burstbench" in cluster.prefix()) == (expected is not None)
+
+
+@pytest.fixture
+def shell(monkeypatch):
+    """Snakemake's shell, as it was before the test when that ends."""
+    monkeypatch.setattr(snakemake_shell, "_process_prefix", snakemake_shell._process_prefix)
+    return snakemake_shell
+
+
+@pytest.mark.parametrize("environment", ["venv", "conda", "apptainer"])
+def test_the_shell_of_a_job_stops_at_the_first_error_and_knows_the_command(mine, shell, environment):
+    mine(environment=environment)
+    cluster.set_prefix(shell)
+    for wrong in ("false", "false | cat", "echo $NO_SUCH_VARIABLE"):
+        with pytest.raises(subprocess.CalledProcessError):
+            shell(f"{wrong}; echo reached", read=True)
+    kind = "" if environment == "venv" else "function"
+    assert shell("type -t burstbench || true", read=True).strip().replace("file", "") == kind
+
+
+def test_a_module_is_loaded_where_the_function_was_dropped(mine, shell, monkeypatch, tmp_path):
+    (tmp_path / "init").mkdir()
+    (tmp_path / "init/bash").write_text('module() { test "$UNSET" || export LOADED="$*"; }\n')
+    monkeypatch.setenv("MODULESHOME", str(tmp_path))
+    mine(environment="modules", modules=["cuda/12", "python/3.11"])
+    cluster.set_prefix(shell)
+    assert shell('echo "$LOADED"', read=True) == "load cuda/12 python/3.11\n"

@@ -271,11 +271,22 @@ def prefix() -> str:
         "BURSTBENCH_WEIGHTS": None if facts["weights"] == "hub" else facts["weights"],
         "BURSTBENCH_SCRATCH": facts["scratch"],
     }
+    # This replaces Snakemake's own prefix, which makes a shell stop at the first error.
+    text = "set -eo pipefail; "
     # In double quotes: $USER and the like are the job's.
-    text = "".join(f'export {name}="{value}"; ' for name, value in places.items() if value)
+    text += "".join(f'export {name}="{value}"; ' for name, value in places.items() if value)
     if environment == "modules" and facts["modules"]:
-        text += f"module load {' '.join(map(shlex.quote, facts['modules']))}; "
+        # SLURM's batch shell may have dropped the function; and not all versions of it know `set -u`.
+        text += (
+            'type module > /dev/null 2>&1 || . "${MODULESHOME:-/usr/share/modules}/init/bash"; '
+            f"module load {' '.join(map(shlex.quote, facts['modules']))}; "
+        )
     if DEPLOYMENT[environment]:
         # Its Python has the locked packages, and takes our own from this clone.
         text += f'export PYTHONPATH={shlex.quote(str(PACKAGE))}; burstbench() {{ python -m burstbench "$@"; }}; '
-    return text
+    return f"{text}set -u; "
+
+
+def set_prefix(shell: Any) -> None:
+    """Put the prefix before each command of Snakemake's `shell`, to which braces are names if they stand alone."""
+    shell.prefix(prefix().replace("{", "{{").replace("}", "}}"))

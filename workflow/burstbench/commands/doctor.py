@@ -279,9 +279,9 @@ def probe(facts: dict[str, Any], config: dict[str, Any], gpu: str, within_s: int
     script = (
         "#!/bin/bash\n"
         f"cd {shlex.quote(str(ROOT))} || exit 3\n{cluster.prefix()}\n"
-        'echo "node=$SLURMD_NODENAME partition=$SLURM_JOB_PARTITION gpus=$CUDA_VISIBLE_DEVICES"\n'
+        'echo "node=$SLURMD_NODENAME partition=$SLURM_JOB_PARTITION gpus=${CUDA_VISIBLE_DEVICES:-}"\n'
         "burstbench --help > /dev/null || exit 4\n"
-        'if test -n "$BURSTBENCH_SCRATCH"; then\n'
+        'if test -n "${BURSTBENCH_SCRATCH:-}"; then\n'
         'mkdir -p "$BURSTBENCH_SCRATCH" && test -w "$BURSTBENCH_SCRATCH" || exit 5\n'
         'echo "scratch=$(df --output=avail -BG "$BURSTBENCH_SCRATCH" | tail -1)"; fi\n'
         + (
