@@ -40,7 +40,7 @@ ELSEWHERE = {
     "serve endpoint": "needs a server: tests/serve",
 }
 # With bad input only: what they do with good input takes minutes.
-SLOW = {"serve calibrate", "metrics sweep"}
+SLOW = {"serve calibrate"}
 # What is wrong in them cannot be told: any bytes are a product, and half a template is a template.
 ANY = {"results/default/paper.pdf": ("missing", "folder"), "results/default/report.html": ("missing", "folder")}
 ANY["workflow/report/report.html.j2"] = ("missing", "folder", "noise")
@@ -69,7 +69,6 @@ def settings_of(words, config, seed=1, experiment="warmup", model="llama-2-7b-ch
         "serve simulate": cell | served | {"simulator": config["engines"]["simulator"] | {"step_log": True}},
         "serve calibrate": json.loads(layout.calibration_settings()),
         "serve validate": json.loads(layout.validation_settings()),
-        "metrics sweep": json.loads(layout.band_settings()),
         "serve endpoint": cell | {"url": "http://127.0.0.1:9/v1", "served_model": "m"},
     }.get(words, {})
 

@@ -34,10 +34,10 @@ def layout_of(experiment=None, phases=(), **changed):
         ("warmup", [{"name": "warmup", "requests": 50}], {"calibration"}),
         ("warmup", [WARMUP | {"alpha": {"kind": "constant", "value": 2.0}}], {"calibration"}),
         ("warmup", [WARMUP | {"lengths": {"kind": "trace"} | TRACE}], {"calibration", "sensitivity"}),
-        ("vary_alpha", [WARMUP, VARIED | {"lengths": {"kind": "trace"} | TRACE}], {"sensitivity", "vary_bands"}),
-        ("vary_alpha", [WARMUP, VARIED | {"lengths": {"kind": "joint"} | TRACE}], {"sensitivity", "vary_bands"}),
-        ("vary_beta", [WARMUP, {"name": "replayed", "replay": REPLAY}], {"sensitivity", "vary_bands"}),
-        ("vary_theta", [WARMUP, {"name": "mirrored", "mirror": MIRROR}], {"vary_bands"}),
+        ("vary_alpha", [WARMUP, VARIED | {"lengths": {"kind": "trace"} | TRACE}], {"sensitivity"}),
+        ("vary_alpha", [WARMUP, VARIED | {"lengths": {"kind": "joint"} | TRACE}], {"sensitivity"}),
+        ("vary_beta", [WARMUP, {"name": "replayed", "replay": REPLAY}], {"sensitivity"}),
+        ("vary_theta", [WARMUP, {"name": "mirrored", "mirror": MIRROR}], set()),
         ("mirror_api", [{"name": "m", "mirror": MIRROR, "lengths": {"kind": "constant", "tokens": 9}}], set()),
         ("mirror_api", [{"name": "m", "mirror": MIRROR, "lengths": {"kind": "trace"} | TRACE}], {"sensitivity"}),
         ("responses", [WARMUP, {"name": "replayed", "replay": REPLAY}], set()),
@@ -46,13 +46,48 @@ def layout_of(experiment=None, phases=(), **changed):
 def test_only_what_can_be_repeated_is_shown_beside_the_cells(experiment, phases, left_out):
     layout = layout_of(experiment, phases)
     assert {name for name in SIMULATION if layout.has(name)} == ALL - left_out
-    assert {Path(file).stem for file in layout.simulation("tables")} == ALL - left_out - {"vary_bands"}
+    assert {Path(file).stem for file in layout.simulation("tables")} == ALL - left_out
     assert {Path(file).stem for file in layout.simulation("figures")} == {"sensitivity"} - left_out
-    assert ("vary_bands" in layout.figure_tables("fig17")) == ("vary_bands" not in left_out)
     # The settings of what is made can be told.
-    made = {"calibration": "calibration", "sensitivity": "sensitivity", "vary_bands": "band"}
     for name in ALL - left_out:
-        assert json.loads(getattr(layout, f"{made[name]}_settings")())["root_seed"] == layout.config["seed"]
+        settings = json.loads(getattr(layout, f"{name}_settings")())
+        assert settings["root_seed"] == layout.config["seed"]
+        assert settings["seeds"] == layout.config["simulation"]["seeds"]
+
+
+@pytest.mark.parametrize(
+    ("experiment", "phases", "repeated"),
+    [
+        ("vary_alpha", [WARMUP, VARIED], True),
+        ("vary_alpha", [WARMUP, VARIED | {"lengths": {"kind": "trace"} | TRACE}], False),
+        ("vary_alpha", [WARMUP, {"name": "replayed", "replay": REPLAY}], False),
+        ("vary_alpha", [WARMUP, {"name": "mirrored", "mirror": MIRROR}], True),
+        ("responses", [WARMUP], True),
+    ],
+)
+def test_numbers_rest_on_more_seeds_than_have_files_where_one_process_can_repeat_the_cells(
+    experiment, phases, repeated
+):
+    layout = layout_of(experiment, phases)
+    settings = json.loads(layout.metrics_settings()[experiment])
+    assert ("repeat" in settings) == repeated
+    tables = layout.repeat_tables(experiment)
+    assert set(tables) == ({"pool_index", "replies"} if repeated else set()) | (
+        {"gamma_profile"} if "mirror" in phases[-1] else set()
+    )
+    assert all(f"{path}" in layout.repeat_options(experiment) for path in tables.values())
+    if repeated:
+        repeat = settings["repeat"]
+        # Those of the cells that have files are read from them.
+        assert repeat["seeds"] == [3, 4, 5, 6, 7, 8, 9, 10]
+        assert {tuple(row) for row in repeat["cells"]} == {
+            (experiment, cell.model, cell.gpu) for cell in layout.cells(experiment)
+        }
+    # A server cannot be repeated, nor a beta that was probed, nor seeds that all have files.
+    for other in ({"engine": "vllm"}, {"plan": layout.config["plan"] | {"probe": PROBE}}, {"seeds": [*range(1, 11)]}):
+        changed = layout_of(experiment, phases, **other)
+        assert "repeat" not in json.loads(changed.metrics_settings()[experiment])
+        assert changed.repeat_options(experiment) == ""
 
 
 def test_nothing_is_repeated_with_another_beta_than_the_cells():
@@ -76,8 +111,7 @@ def test_nothing_is_repeated_with_another_beta_than_the_cells():
 )
 def test_a_run_says_the_trace_where_its_phases_follow_it(phase, follows):
     layout = layout_of("vary_alpha", [WARMUP, phase])
-    for tables in (("vary_alpha_summary",), ("vary_bands",)):
-        assert ("trace" in json.loads(layout.facts(tables))) == follows
+    assert ("trace" in json.loads(layout.facts(("vary_alpha_summary",)))) == follows
     for other in ("vary_beta_summary", "warmup_cells", "calibration"):
         assert "trace" not in json.loads(layout.facts((other,)))
 
@@ -105,5 +139,5 @@ def test_files_that_the_settings_of_simulated_runs_name_are_inputs():
     )
     assert layout.simulation_files("calibration") == [MEASURED["file"]]
     assert layout.simulation_files("sensitivity") == [MEASURED["file"], function["csv"]]
-    assert layout.simulation_files("vary_bands") == [function["csv"]]
+    assert layout.repeat_files("vary_alpha") == [function["csv"]]
     assert layout.simulator_files() == []

@@ -284,7 +284,7 @@ class Reference:
         assert core.scheduler.reset_prefix_cache()
         return scheduler.Run(
             first_scheduled, first_token, done, produced, preemptions, outcomes, np.array(steps).reshape(-1, 8),
-            np.empty((0, 8)), np.zeros(5, np.int64),
+            np.empty((0, 8)), np.zeros(6, np.int64),
         )  # fmt: skip
 
 

@@ -313,12 +313,6 @@ def write_tables(folder: Path, seed: int = 7) -> dict[str, Path]:
     }
     known = {name: contract for artifact, _ in FIGURES.values() for name, contract in artifact.required.items()}
     known["warmup_summary"] = contracts.SUMMARY
-    tables["vary_bands"] = {
-        name: [value for varied in ("alpha", "beta", "theta") for value in tables[f"vary_{varied}_summary"][name]]
-        for name in tables["vary_alpha_summary"]
-    }
-    tables["vary_bands"]["seeds"] = [5 * seeds for seeds in tables["vary_bands"]["seeds"]]
-    known["vary_bands"] = contracts.SUMMARY
     paths = {}
     for name, table in tables.items():
         paths[name] = folder / f"{name}.parquet"

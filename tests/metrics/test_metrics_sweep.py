@@ -1,56 +1,32 @@
 """Cells simulated in memory: the same numbers as the study's own three jobs give."""
 
-from pathlib import Path
+import json
 
-import numpy as np
 import pytest
-import yaml
 from burstbench import contracts
+from burstbench.cli import main
 from burstbench.files import write_json
 from burstbench.metrics import sweep
 from burstbench.metrics.runs import Cell, read_run
 from burstbench.metrics.summarise import parts
 from burstbench.plan import make
 from burstbench.serve import simulate
-
-CONFIG = Path(__file__).parents[2] / "config"
-MODEL, GPU, SEED = "llama-2-13b-chat", "a6000", 4
+from simulated_cells import GPU, MODEL, SEED, small_settings, write_inputs
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("sweep")
-    rng = np.random.default_rng(1)
-    tokens = np.sort(rng.integers(1, 901, 2000))
-    tokens[-1] = 900
-    table = {column.name: np.zeros(2000, dtype=np.int64) for column in contracts.POOL_INDEX.columns}
-    contracts.POOL_INDEX.write(table | {"tokens": tokens, "prompt_id": np.arange(2000)}, folder / "pool_index.parquet")
-    replies = {name: rng.integers(1, 700, 500) for name in ("request_tokens", "reply_tokens")}
-    contracts.REPLIES.write(replies, folder / "replies.parquet")
-    return folder
+    return write_inputs(tmp_path_factory.mktemp("sweep"))
 
 
 @pytest.fixture(scope="module")
 def settings():
-    files = {name: yaml.safe_load((CONFIG / f"{name}.yaml").read_text()) for name in ("models", "gpus", "study")}
-    simulator = files["study"]["engines"]["simulator"]
-    phases = [
-        {"name": "warmup", "seconds": 60},
-        {"name": "variation", "requests": 90, "every": 30, "alpha": {"kind": "quadratic", "extreme": 0.25}},
-    ]
-    return {
-        "root_seed": 3, "initial": {MODEL: {GPU: {"alpha": 1.0, "beta": 1.0, "theta": 1.1}}}, "seeds": [SEED, 5],
-        "phases": {"vary_alpha": phases}, "max_tokens": 1024, "prompt_max_tokens": 900, "models": files["models"],
-        "gpus": files["gpus"], "simulator": simulator, "beta_kind": "scale", "cells": [["vary_alpha", MODEL, GPU]],
-        "goodput": {"ttft_s": 1.0, "tpot_s": 0.1}, "bootstrap": 100,
-    }  # fmt: skip
+    return small_settings()
 
 
-def test_a_cell_has_the_numbers_of_its_files(folder, settings):
+def simulated(folder, settings):
+    """Plan and simulate the cell as the study's jobs do."""
     cell = Cell("vary_alpha", MODEL, GPU, SEED)
-    world = sweep.World(settings, folder / "pool_index.parquet", folder / "replies.parquet")
-    found = world.run(cell, settings["simulator"], "scale")
-    # As the study's jobs do it.
     shared = {**cell._asdict(), "root_seed": 3}
     plan, _ = make.make(
         shared
@@ -68,22 +44,47 @@ def test_a_cell_has_the_numbers_of_its_files(folder, settings):
         *(folder / name for name in ("plan.parquet", "plan.json", "replies.parquet", "requests.parquet")),
         *(folder / name for name in ("steps.parquet", "intervals.parquet", "run.json")),
     )
+
+
+def test_a_cell_has_the_numbers_of_its_files(folder, settings):
+    cell = Cell("vary_alpha", MODEL, GPU, SEED)
+    world = sweep.World(settings, folder / "pool_index.parquet", folder / "replies.parquet")
+    found = world.run(cell, settings["simulator"], "scale")
+    simulated(folder, settings)
     wanted = read_run(folder, folder)
     # The plan rounds its times to the nanosecond.
     for one, other in zip(parts(found, 1.0, 0.1), parts(wanted, 1.0, 0.1), strict=True):
         assert one == other
 
 
-def test_the_verb_writes_the_summary_of_its_seeds(folder, settings, tmp_path):
-    import json
-
-    from burstbench.cli import main
-
-    main(
-        ["metrics", "sweep", "--settings", json.dumps(settings), "--pool-index", str(folder / "pool_index.parquet"),
-         "--replies", str(folder / "replies.parquet"), "--out", str(tmp_path / "bands.parquet")]
-    )  # fmt: skip
-    rows = contracts.SUMMARY.read(tmp_path / "bands.parquet").to_pylist()
-    assert {row["metric"] for row in rows} == set(sweep.METRICS)
-    assert {row["step"] for row in rows} == {-1, 0, 1, 2}
-    assert {row["seeds"] for row in rows} == {2}
+def test_the_metrics_rest_on_cells_with_files_and_without(folder, settings, tmp_path, capsys):
+    seeds = {"filed": SEED, "repeated": 5}
+    assert settings["seeds"] == list(seeds.values())
+    simulated(folder, settings)
+    metrics = {"interval_s": 10, "bootstrap": 100, "goodput": {"ttft_s": 1.0, "tpot_s": 0.1}, "seed": 3}
+    words = ["metrics", "summarise", "--settings"]
+    files = [f"--{name}={tmp_path / name}.parquet" for name in ("cells", "summary", "timeline")]
+    tables = [f"--pool-index={folder / 'pool_index.parquet'}", f"--replies={folder / 'replies.parquet'}"]
+    cell = ["--cell", str(folder), str(folder)]
+    repeat = settings | {"seeds": [seeds["repeated"]]}
+    main([*words, json.dumps(metrics | {"repeat": repeat}), *cell, *tables, *files])
+    rows = contracts.CELL_METRICS.read(tmp_path / "cells.parquet").to_pylist()
+    world = sweep.World(settings, folder / "pool_index.parquet", folder / "replies.parquet")
+    run = world.run(Cell("vary_alpha", MODEL, GPU, seeds["repeated"]), settings["simulator"], "scale")
+    for part in parts(run, 1.0, 0.1):
+        found = [
+            row["value"]
+            for row in rows
+            if (row["seed"], row["phase"], row["step"]) == (seeds["repeated"], part["phase"][0], part["step"][0])
+        ]
+        assert found == part["value"]
+    assert {row["seed"] for row in rows} == set(seeds.values())
+    for name in ("summary", "timeline"):
+        table = contracts.CONTRACTS[name].read(tmp_path / f"{name}.parquet").to_pylist()
+        assert {row["seeds"] for row in table if row["metric"] == "failure_rate"} == {2} if name == "summary" else True
+        assert name == "summary" or {row["seed"] for row in table} == set(seeds.values())
+    # A seed that has files is not made again, and what the settings ask for must be there.
+    for given, message in ((cell + tables, "again, first in"), (cell, "--pool-index and --replies are missing")):
+        with pytest.raises(SystemExit):
+            main([*words, json.dumps(metrics | {"repeat": settings}), *given, *files])
+        assert message in capsys.readouterr().err

@@ -12,10 +12,19 @@ from burstbench.metrics.summarise import parts
 from burstbench.metrics.sweep import World
 from burstbench.paper import sensitivity
 from burstbench.paper.scorecard import read_claims
-
-from tests.metrics.test_metrics_sweep import GPU, MODEL, folder, settings  # noqa: F401
+from simulated_cells import GPU, MODEL, small_settings, write_inputs
 
 CLAIMS = read_claims(ROOT / "config/claims.yaml")
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return write_inputs(tmp_path_factory.mktemp("sweep"))
+
+
+@pytest.fixture(scope="module")
+def settings():
+    return small_settings()
 
 
 def test_every_table_that_the_claims_read_is_made():
@@ -23,7 +32,7 @@ def test_every_table_that_the_claims_read_is_made():
     assert {name.rpartition("_")[0] for name in read} == set(sensitivity.METRICS)
 
 
-def test_variants_are_asked_the_same_questions(folder, settings):  # noqa: F811
+def test_variants_are_asked_the_same_questions(folder, settings):
     more = settings | {
         "variants": [{"label": "no timeout", "timeout": {"kind": "none", "seconds": 30}}], "interval_s": 10,
     }  # fmt: skip
@@ -43,7 +52,7 @@ def test_variants_are_asked_the_same_questions(folder, settings):  # noqa: F811
         sensitivity.sensitivity(more | {"variants": [{"label": "a"}, {"label": "a"}]}, world, CLAIMS)
 
 
-def test_a_verdict_is_that_of_the_test(folder, settings):  # noqa: F811
+def test_a_verdict_is_that_of_the_test(folder, settings):
     phases = {"warmup": [{"name": "warmup", "seconds": 60}]}
     more = settings | {"phases": phases, "cells": [["warmup", MODEL, GPU]], "variants": [], "interval_s": 10}
     world = World(more, folder / "pool_index.parquet", folder / "replies.parquet")
@@ -68,7 +77,7 @@ def test_a_verdict_is_that_of_the_test(folder, settings):  # noqa: F811
     assert found["verdict"] == ["holds" if low <= use <= high else "does not hold"]
 
 
-def test_another_reading_of_beta_is_another_load(folder, settings):  # noqa: F811
+def test_another_reading_of_beta_is_another_load(folder, settings):
     initial = {MODEL: {GPU: {"alpha": 0.5, "beta": 4.0, "theta": 1.1}}}
     world = World(settings | {"initial": initial}, folder / "pool_index.parquet", folder / "replies.parquet")
     cell = Cell("vary_alpha", MODEL, GPU, 4)

@@ -108,6 +108,27 @@ def test_where_the_size_of_the_cache_stands(tmp_path):
         fit.cache_of({"capacity": {"blocks": 8}}, tmp_path / "run.json")
 
 
+@pytest.mark.parametrize(
+    ("spoil", "message"),
+    [
+        (lambda table: {name: np.delete(values, 40) for name, values in table.items()}, "found step 41 after step 39"),
+        (
+            lambda table: table | {"duration_ns": np.where(table["step"] == 7, 0, table["duration_ns"])},
+            "row 7: found a",
+        ),
+        (lambda table: {name: values[:0] for name, values in table.items()}, "found no steps.*step_log"),
+    ],
+)
+def test_a_log_with_holes_is_refused(tmp_path, spoil, message):
+    path = tmp_path / "steps.parquet"
+    log(scheduler.simulate("v1", *workload(3), LIMITS, TRUTH), path)
+    table = contracts.STEPS.read(path)
+    columns = {name: np.array(table.column(name).to_pylist()) for name in table.column_names}
+    contracts.STEPS.write({**spoil(columns), "gpu_memory_bytes": [None] * len(spoil(columns)["step"])}, path)
+    with pytest.raises(FitError, match=message):
+        fit.read_steps(path)
+
+
 def test_wrong_logs_and_files_are_refused(tmp_path):
     run = scheduler.simulate("v1", *workload(3, size=2), LIMITS, TRUTH)
     steps = {name: values[:50] for name, values in log(run, tmp_path / "steps.parquet").items()}

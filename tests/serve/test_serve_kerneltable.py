@@ -48,6 +48,9 @@ def profile(tmp_path):
     return tmp_path
 
 
+SKEW = "regime,n,alpha\npure,2,0.25\npure,2,\npure,3,0.5\nmixed,2,9\n"
+
+
 def seconds(times, *batch):
     return steptime.seconds(times.linear_s, times.head_s, times.attention, *batch) * 1e6
 
@@ -112,10 +115,22 @@ def test_compiled_it_gives_the_same(profile):
         ("profile_dense.csv", "embedding,5,15", "embedding,5,nan", "column 'time_us', row 1: found nan"),
         ("profile_dense.csv", "embedding,5,15", "embedding,1,15", "two times for one size"),
         ("profile_per_sequence.csv", "sampler,1,1", "sampler,1,-1", "row 2: found -1.0, expected a positive"),
-        ("profile_attention.csv", "4,16,1,16,", "4,16,1,32,", "no time for prefill_chunk = 4, kv_prefill = 16"),
+        ("profile_attention.csv", "4,16,1,16,", "4,16,1,48,", "no time for prefill_chunk = 0, kv_prefill = 0"),
+        (
+            "profile_attention.csv",
+            "4,16,1,16,",
+            "4,16,1,32,",
+            "rows .* two times for prefill_chunk = 4, kv_prefill = 16",
+        ),
+        ("profile_attention.csv", "time_us", "time_ms", "column 'time_us' is missing"),
+        ("profile_attention.csv", "4,16,1,16,", "4,16,1,inf,", "column 'kv_decode', row .*: found inf"),
+        ("profile_attention.csv", "4,16,1,16,", "4,16,one,16,", "column 'n_decode'"),
+        ("profile_skew.csv", "alpha", "share", "column 'alpha' is missing"),
+        ("profile_skew.csv", "pure", "mixed", "found no alpha of the regime 'pure'"),
     ],
 )
 def test_a_wrong_profile_is_refused(profile, file, old, new, message):
+    (profile / "profile_skew.csv").write_text(SKEW)
     path = profile / file
     text = path.read_text()
     assert old in text
@@ -126,6 +141,29 @@ def test_a_wrong_profile_is_refused(profile, file, old, new, message):
     with pytest.raises(ProfileError, match=message) as caught:
         kerneltable.read(profile)
     assert file in str(caught.value)
+
+
+def test_order_of_rows_and_columns_and_other_columns_are_nothing(profile):
+    (profile / "profile_skew.csv").write_text(SKEW)
+    plain = kerneltable.read(profile)
+    assert plain.skew == 0.375
+    rng = np.random.default_rng()
+    for path in profile.glob("profile_*.csv"):
+        header, *rows = (line.split(",") for line in path.read_text().splitlines())
+        columns = [*rng.permutation(len(header)), None]
+        lines = [[header[at] if at is not None else "gpu" for at in columns]]
+        lines += [[rows[row][at] if at is not None else "RTX" for at in columns] for row in rng.permutation(len(rows))]
+        path.write_text("\n".join(map(",".join, lines)) + "\n")
+    other = kerneltable.read(profile)
+    assert (other.skew, other.extrapolated) == (plain.skew, plain.extrapolated)
+    for name in ("once_s", "layer_s", "tokens", "head_s", "sequences", "attention_s"):
+        assert (getattr(other, name) == getattr(plain, name)).all()
+
+
+def test_what_lies_beyond_the_profile_is_said(profile):
+    read = kerneltable.read(profile)
+    assert kerneltable.validity(read, 9, 2, 32) == []
+    assert [len(kerneltable.validity(read, *most)) for most in ((10, 2, 32), (9, 3, 32), (9, 2, 33))] == [1, 1, 1]
 
 
 def test_a_real_server_is_predicted_within_two_percent(shared_data):

@@ -483,7 +483,12 @@ def test_a_timeline_sums_up_the_step_log(kind):
         assert (getattr(run, name) == getattr(whole, name)).all()
     start, duration, prefill, decode, running, waiting, preempted, used = whole.steps.T
     most = [int(of.max()) for of in (prefill + decode, running, used)]
-    assert run.totals.tolist() == whole.totals.tolist() == [len(start), int((start + duration)[-1]), *most]
+    assert run.totals.tolist() == whole.totals.tolist() == [
+        len(start), int((start + duration)[-1]), *most, run.totals[scheduler.PEAK_CONTEXT],
+    ]  # fmt: skip
+    prompt, produced = given[2], run.response_tokens
+    # A request decodes last with all its tokens but the one that it then gives.
+    assert run.totals[scheduler.PEAK_CONTEXT] == (prompt + produced - 1)[produced > 1].max()
     assert preempted.sum() > 0
     assert duration.max() > 2 * interval, "steps go over several edges"
     wanted = np.zeros_like(run.timeline)

@@ -186,7 +186,7 @@ def test_what_is_twin_or_simulated_says_so(results):
 def test_every_table_keeps_its_contract(results):
     checked = 0
     for path in results.rglob("*.parquet"):
-        contract = contracts.CONTRACTS.get({"cells": "cell_metrics", "vary_bands": "summary"}.get(path.stem, path.stem))
+        contract = contracts.CONTRACTS.get({"cells": "cell_metrics"}.get(path.stem, path.stem))
         assert contract is not None, f"{path} has no contract"
         contract.read(path)
         checked += 1

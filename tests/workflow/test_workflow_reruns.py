@@ -28,7 +28,6 @@ VALIDATED += Counter({"Compare the simulator's step times with measured ones": 1
 SENSITIVITY = Counter(
     {"Test the claims under other assumptions of the simulator": 1, "Draw sensitivity": 1, "Make sensitivity": 1}
 )
-BANDS = Counter({"Repeat the variations with more seeds": 1})
 CALIBRATION = Counter({"Calibrate Table III on the simulated engine": 1, "Make calibration": 1})
 SCORECARD = Counter({"Test the paper's claims": 1})
 CELLS = [f"{model}_{gpu}" for model in ("llama-2-7b-chat", "llama-2-13b-chat") for gpu in ("a800", "a6000")]
@@ -103,7 +102,7 @@ def test_alpha_of_vary_alpha(repository):
         ],
     )
     expected = cells("vary_alpha") + measured("vary_alpha") + drawn(17) + SCORECARD + PAPER + PARAMETERS
-    expected += SENSITIVITY + BANDS
+    expected += SENSITIVITY
     assert repository.planned() == expected + Counter({"Make table2": 1})
 
 
@@ -132,14 +131,13 @@ def test_a_gpu(repository):
             expected += Counter({name: 1 for name in cells(experiment, what=("Simulate",)) if "a6000" in name})
             expected += measured(experiment)
     expected += drawn(16, 17) + SCORECARD + PAPER + Counter({"Make table2": 1, "Make table3": 1}) + VALIDATED
-    expected += SENSITIVITY + BANDS + CALIBRATION
+    expected += SENSITIVITY + CALIBRATION
     assert repository.planned() == expected
 
 
 def test_one_more_seed(repository):
     change(repository.folder / "small.yaml", seeds=[1, 2])
     expected = PARAMETERS + PAPER + SCORECARD + RESPONSE_LENGTHS + measured(*EXPERIMENTS) + drawn(7, 8, 9, 16, 17)
-    expected += SENSITIVITY + CALIBRATION
     for experiment in EXPERIMENTS:
         expected += cells(experiment, seeds=(2,))
     assert repository.planned() == expected + Counter({"Make table2": 1, "Make table3": 1})
@@ -149,7 +147,7 @@ def test_a_module_of_one_room(repository):
     with open(repository.folder / "workflow/burstbench/serve/simulate.py", "a") as stream:
         stream.write("\nCHANGED = True\n")
     expected = PAPER + SCORECARD + RESPONSE_LENGTHS + measured(*EXPERIMENTS) + drawn(7, 8, 9, 16, 17)
-    expected += Counter({"Make table2": 1, "Make table3": 1}) + SENSITIVITY + BANDS + CALIBRATION
+    expected += Counter({"Make table2": 1, "Make table3": 1}) + SENSITIVITY + CALIBRATION
     for experiment in EXPERIMENTS:
         expected += cells(experiment, what=("Simulate",))
     assert repository.planned() == expected
@@ -183,10 +181,10 @@ def test_for_real(repository):
     planned = repository.planned()
     assert planned == cells("vary_beta") + measured("vary_beta") + drawn(
         17
-    ) + SCORECARD + PAPER + PARAMETERS + SENSITIVITY + BANDS + Counter({"Make table2": 1})
+    ) + SCORECARD + PAPER + PARAMETERS + SENSITIVITY + Counter({"Make table2": 1})
     assert jobs(repository.snakemake()) == planned
     after = {path: path.read_bytes() for path in root.rglob("*.parquet")}
     moved = {path.relative_to(root).parts[1] for path in before if before[path] != after[path]}
-    # Fig. 17's bands follow the same phases; the verdicts under other assumptions are made again and stay.
-    assert moved == {"vary_beta", "vary_bands.parquet"}
+    # The verdicts under other assumptions are made again and stay.
+    assert moved == {"vary_beta"}
     assert repository.planned() == Counter()

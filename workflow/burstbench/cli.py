@@ -190,11 +190,6 @@ ROOMS: dict[str, dict[str, Verb]] = {
             " --length-fits mine/fits.csv --length-tests mine/tests.csv --response-by-request mine/relation.csv"
             " --response-bins mine/bins.csv",
         ),
-        "sweep": Verb(
-            "simulate and measure many seeds in one process",
-            "--settings settings.json --pool-index results/default/prompts/pool_index.parquet"
-            " --replies results/default/prompts/replies.parquet --out mine/summary.csv",
-        ),
     },
     "figures": {
         "draw": Verb(

@@ -44,11 +44,10 @@ VALIDATED = ("validation_kernels", "validation_published")
 TRACE_TABLES = {"trace_check": "check", "trace_window": "window"}
 _VARIED = ("vary_alpha", "vary_beta", "vary_theta")
 # What simulated runs are shown with beside their cells, and the experiments that each repeats: Table III calibrated,
-# claims under other assumptions, seeds.
+# claims under other assumptions.
 SIMULATION: dict[str, tuple[str, ...]] = {
     "calibration": ("warmup",),
     "sensitivity": ("warmup", "mirror_conversation", "mirror_api", *_VARIED),
-    "vary_bands": _VARIED,
 }
 _HOURLY = ("hourly_counts", "published_hourly_boxes", "published_reading_errors")
 FIGURES: dict[str, tuple[str, ...]] = {
@@ -89,8 +88,6 @@ VALIDATION_FIGURES: dict[str, tuple[str, ...]] = {
 }
 SIMULATION_FIGURES: dict[str, tuple[str, ...]] = {"sensitivity": ("sensitivity",)}
 SIMULATION_TABLES: dict[str, tuple[str, ...]] = {"calibration": ("calibration",), "sensitivity": ("sensitivity",)}
-# Tables that a figure takes where the study makes them.
-OPTIONAL: dict[str, tuple[str, ...]] = {"fig17": ("vary_bands",)}
 VALIDATION_TABLES: dict[str, tuple[str, ...]] = {
     "validation_scheduler": ("validation_scheduler", "validation_scheduler_prefix_caching"),
     "validation_log": ("validation_log",),
@@ -242,7 +239,7 @@ class Layout:
 
     def figure_tables(self, figure: str) -> dict[str, str]:
         """Return the tables that a figure is made from."""
-        return self.tables(_FIGURES[figure] + OPTIONAL.get(figure, ()))
+        return self.tables(_FIGURES[figure])
 
     def figures(self) -> list[str]:
         """Return the figures whose tables the study makes."""
@@ -261,16 +258,52 @@ class Layout:
     def _repeats(self, name: str) -> bool:
         """Whether a table of `SIMULATION` is made: whether one process can repeat the cells that it stands beside.
 
-        It has `initial`, not what a probe found, and of the trace no more than the fitted profile, for `sensitivity`.
+        It has `initial`, not what a probe found, and of the trace no more than the fitted profile.
         """
         phases = self._phases(SIMULATION[name])
+        if name == "calibration":  # plans a warm-up of its own: so many seconds, nothing varied
+            return self._repeatable(phases) and all(phase.keys() == {"name", "seconds"} for phase in phases)
+        return self._repeatable(phases)
+
+    def _repeatable(self, phases: list[dict[str, Any]]) -> bool:
         if self.config["engine"] != "simulator" or "probe" in self.config["plan"] or not phases:
             return False
-        if name == "calibration":  # plans a warm-up of its own: so many seconds, nothing varied
-            return all(phase.keys() == {"name", "seconds"} for phase in phases)
-        if name == "sensitivity":  # has the profile
-            phases = [{key: phase[key] for key in phase.keys() - {"mirror"}} for phase in phases]
-        return not any(map(follows_trace, phases))
+        return not any(follows_trace({key: phase[key] for key in phase.keys() - {"mirror"}}) for phase in phases)
+
+    def _more_seeds(self, experiment: str) -> list[int]:
+        """Return the seeds of an experiment that are simulated without files."""
+        if not self._repeatable(self._phases((experiment,))):
+            return []
+        filed = {cell.seed for cell in cells(self.config, experiment)}
+        return [seed for seed in self.config["simulation"]["seeds"] if seed not in filed]
+
+    def repeat_tables(self, experiment: str) -> dict[str, str]:
+        """Return the tables from which cells without files are simulated, by name."""
+        if not self._more_seeds(experiment):
+            return {}
+        tables = {name: f"{self.root}/prompts/{name}.parquet" for name in ("pool_index", "replies")}
+        if any("mirror" in phase for phase in self._phases((experiment,))):
+            tables["gamma_profile"] = self.path("gamma_profile")
+        return tables
+
+    def repeat_options(self, experiment: str) -> str:
+        """Return the options that name those tables."""
+        return " ".join(f"--{name.replace('_', '-')} {path}" for name, path in self.repeat_tables(experiment).items())
+
+    def repeat_files(self, experiment: str) -> list[str]:
+        """Return the files that the settings of cells without files name."""
+        if not self._more_seeds(experiment):
+            return []
+        return [*self.simulator_files(), *map(str, phase_files(self._phases((experiment,))))]
+
+    def metrics_settings(self) -> dict[str, str]:
+        """Return, by experiment, all that its metrics depend on beside the files, as JSON."""
+        config, found = self.config, {}
+        for experiment in config["experiments"]:
+            seeds = self._more_seeds(experiment)
+            repeat = {"seeds": seeds, "beta_kind": config["plan"]["beta_kind"]} | self._world((experiment,))
+            found[experiment] = as_json(config["metrics"], {"repeat": repeat} if seeds else {}, seed=config["seed"])
+        return found
 
     def simulation_files(self, name: str) -> list[str]:
         """Return the files that the settings of a table of `SIMULATION` name."""
@@ -283,10 +316,10 @@ class Layout:
         functions = [str(path) for path in phase_files(self._phases(SIMULATION[name]))]
         return list(dict.fromkeys([*self.simulator_files(), *measured, *functions]))
 
-    def _world(self, table: str) -> dict[str, Any]:
-        """Return what the cells of a table of `SIMULATION` are made from, and which they are, without their seeds."""
+    def _world(self, experiments: tuple[str, ...]) -> dict[str, Any]:
+        """Return what the cells of some experiments are made from, and which they are, without their seeds."""
         config = self.config
-        made = [name for name in SIMULATION[table] if name in config["experiments"]]
+        made = [name for name in experiments if name in config["experiments"]]
         rows = {(cell.experiment, cell.model, cell.gpu): None for name in made for cell in cells(config, name)}
         return {
             "root_seed": config["seed"],
@@ -300,36 +333,29 @@ class Layout:
             "simulator": config["engines"]["simulator"],
         }
 
-    def band_settings(self) -> str:
-        """Return what the bands of Fig. 17 depend on, as JSON."""
-        config, metrics = self.config, self.config["metrics"]
-        return as_json(
-            self._world("vary_bands"),
-            seeds=config["simulation"]["band_seeds"],
-            beta_kind=config["plan"]["beta_kind"],
-            bootstrap=metrics["bootstrap"],
-            goodput=metrics["goodput"],
-        )
-
     def calibration_settings(self) -> str:
         """Return what the calibration of Table III depends on, as JSON."""
         config = self.config
-        world = self._world("calibration")
+        world = self._world(SIMULATION["calibration"])
         rows: dict[str, dict[str, Any]] = {}
         for _, model, gpu in world.pop("cells"):
             rows.setdefault(model, {})[gpu] = config["initial"][model][gpu]
         # The warm-up of Table III: the phases before anything varies.
         seconds = [phase["seconds"] for phase in world.pop("phases")["warmup"]]
         return as_json(
-            world, config["simulation"]["calibration"], initial=rows, seeds=config["seeds"], seconds=sum(seconds)
+            world,
+            config["simulation"]["calibration"],
+            initial=rows,
+            seeds=config["simulation"]["seeds"],
+            seconds=sum(seconds),
         )
 
     def sensitivity_settings(self) -> str:
         """Return what the claims under other assumptions depend on, as JSON."""
         config, metrics = self.config, self.config["metrics"]
         return as_json(
-            self._world("sensitivity"),
-            seeds=config["seeds"],
+            self._world(SIMULATION["sensitivity"]),
+            seeds=config["simulation"]["seeds"],
             beta_kind=config["plan"]["beta_kind"],
             variants=config["simulation"]["sensitivity"],
             interval_s=metrics["interval_s"],

@@ -4,6 +4,8 @@
 rule metrics_summarise:
     input:
         lambda wildcards: layout.cell_files(wildcards.experiment),
+        lambda wildcards: layout.repeat_files(wildcards.experiment),
+        unpack(lambda wildcards: layout.repeat_tables(wildcards.experiment)),
     output:
         cells=f"{root}/metrics/{{experiment}}/cells.parquet",
         summary=f"{root}/metrics/{{experiment}}/summary.parquet",
@@ -18,14 +20,17 @@ rule metrics_summarise:
         mem_mb=3000,
         runtime=20,
     params:
-        settings=as_json(config["metrics"], seed=config["seed"]),
+        settings=lookup("{experiment}", within=layout.metrics_settings()),
         cells=lambda wildcards: layout.cell_options(wildcards.experiment),
-        code=code("metrics.summarise"),
+        repeat=lambda wildcards: layout.repeat_options(wildcards.experiment),
+        # Where the cells are repeated here, too, the simulator is imported by name.
+        code=code("metrics.summarise")
+        | (code("metrics.sweep") if config["engine"] == "simulator" else {}),
     message:
         "Measure the cells of {wildcards.experiment}"
     shell:
         "burstbench metrics summarise --settings {params.settings:q} {params.cells} --cells {output.cells}"
-        " --summary {output.summary} --timeline {output.timeline} 2> {log}"
+        " --summary {output.summary} --timeline {output.timeline} {params.repeat} 2> {log}"
 
 
 rule metrics_lengths:
@@ -60,31 +65,3 @@ rule metrics_lengths:
         " --response-by-request {output.response_by_request}"
         " --response-bins {output.response_bins}"
         " 2> {log}"
-
-
-if layout.has("vary_bands"):
-
-    rule metrics_sweep:
-        input:
-            layout.simulation_files("vary_bands"),
-            pool_index=f"{root}/prompts/pool_index.parquet",
-            replies=f"{root}/prompts/replies.parquet",
-        output:
-            f"{root}/simulation/vary_bands.parquet",
-        log:
-            f"{root}/logs/simulation/sweep.log",
-        benchmark:
-            f"{root}/benchmarks/simulation/sweep.tsv"
-        conda:
-            "../../envs/runtime.yaml"
-        resources:
-            mem_mb=3000,
-            runtime=30,
-        params:
-            settings=layout.band_settings(),
-            code=code("metrics.sweep"),
-        message:
-            "Repeat the variations with more seeds"
-        shell:
-            "burstbench metrics sweep --settings {params.settings:q} --pool-index {input.pool_index}"
-            " --replies {input.replies} --out {output} 2> {log}"

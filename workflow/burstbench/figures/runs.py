@@ -20,7 +20,7 @@ FIG17 = Artifact(
     "fig17",
     "Effect of varying α, β and θ on latency, throughput and failures",
     {"vary_alpha_summary": SUMMARY, "vary_beta_summary": SUMMARY, "vary_theta_summary": SUMMARY},
-    {"vary_bands": SUMMARY},
+    {},
     ("engine",),
 )
 SMOOTH_S = 60.0  # Fig. 16 draws means over a minute: one 20-minute window of the trace, compressed
@@ -208,9 +208,6 @@ def _warmup(panels, rows: Columns, style: Style) -> None:  # type: ignore[no-unt
 def fig17(inputs: Inputs, style: Style) -> Drawn:
     """Draw Fig. 17: a column per varied parameter; its value, then latency, throughput and failures, by step."""
     tables = [inputs.read(f"vary_{name}_summary") for name, _, _ in VARIED]
-    if inputs.has("vary_bands"):  # the same cells, and more seeds of them
-        bands = inputs.read("vary_bands")
-        tables = [where(bands, experiment=f"vary_{name}") for name, _, _ in VARIED]
     pairs = sorted({pair for rows in tables for pair in zip(rows["model"], rows["gpu"], strict=True)}, key=_order)
     models = distinct(np.array([model for model, _ in pairs], object))
     gpus = distinct(np.array([gpu for _, gpu in pairs], object))

@@ -1,8 +1,15 @@
-"""Failure rate, latency and throughput of one experiment's cells: by part, over the seeds, and over time."""
+"""Failure rate, latency and throughput of one experiment's cells: by part, over the seeds, and over time.
+
+A simulated cell takes a tenth of a second, its three jobs and their files much longer. Those of a study's `seeds` have
+files; of more seeds (`simulation.seeds`) the same runs are made here without (`burstbench.metrics.sweep`), so that all
+numbers rest on all of them.
+"""
 
 import argparse
+import importlib
+import itertools
 from collections import defaultdict
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -36,11 +43,24 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--cells", type=Path, required=True, help="metrics of each cell, to write")
     parser.add_argument("--summary", type=Path, required=True, help="the same over the seeds, to write")
     parser.add_argument("--timeline", type=Path, required=True, help="metrics over time, to write")
+    parser.add_argument("--pool-index", type=Path, help="pool_index.parquet, to simulate the settings' `repeat`")
+    parser.add_argument("--replies", type=Path, help="replies.parquet of the prompt pool, for the same")
+    parser.add_argument("--gamma-profile", type=Path, help="gamma_profile.parquet, where that mirrors the trace")
 
 
 def run(args: argparse.Namespace) -> None:
     """Run the verb."""
     settings = args.settings
+    more: Iterable[Run] = ()
+    repeat = settings.get("repeat")
+    if repeat:
+        if not args.pool_index or not args.replies:
+            raise UserError(
+                "--pool-index and --replies are missing: the settings ask to simulate more seeds (`repeat`)"
+            )
+        # By name: the metrics of measured runs do not change with the simulator (`burstbench.fingerprint`).
+        sweep = importlib.import_module("burstbench.metrics.sweep")
+        more = sweep.repeats(repeat, args.pool_index, args.replies, args.gamma_profile)
     summarise(
         args.cell,
         args.cells,
@@ -51,6 +71,8 @@ def run(args: argparse.Namespace) -> None:
         good_ttft_s=settings["goodput"]["ttft_s"],
         good_tpot_s=settings["goodput"]["tpot_s"],
         seed=settings["seed"],
+        more=more,
+        more_count=len(repeat["cells"]) * len(repeat["seeds"]) if repeat else 0,
     )
 
 
@@ -65,6 +87,8 @@ def summarise(
     good_ttft_s: float,
     good_tpot_s: float,
     seed: int,
+    more: Iterable[Run] = (),
+    more_count: int = 0,
 ) -> None:
     """Measure every cell and write the three tables; the order of `folders` does not matter.
 
@@ -78,6 +102,8 @@ def summarise(
         good_ttft_s: longest TTFT of a good answer [s].
         good_tpot_s: longest time per output token of a good answer [s/token].
         seed: root seed of the study.
+        more: cells without files.
+        more_count: how many.
 
     Raises:
         UserError: a cell's files are wrong or disagree, a cell stands twice, or two seeds of a cell differ in parts.
@@ -87,12 +113,13 @@ def summarise(
     cells: Columns = defaultdict(list)
     timeline: list[dict[str, Any]] = []
     seen: dict[Cell, Path] = {}
-    with progress("Measuring cells", len(folders), "cells") as report:
-        for number, (plan_dir, serve_dir) in enumerate(folders, 1):
-            measured = read_run(plan_dir, serve_dir)
+    made_here = Path("repeat")
+    filed = ((read_run(plan_dir, serve_dir), serve_dir) for plan_dir, serve_dir in folders)
+    with progress("Measuring cells", len(folders) + more_count, "cells") as report:
+        for number, (measured, where) in enumerate(itertools.chain(filed, ((run, made_here) for run in more)), 1):
             if measured.cell in seen:
-                raise UserError(f"{serve_dir}: cell {tuple(measured.cell)} again, first in {seen[measured.cell]}")
-            seen[measured.cell] = serve_dir
+                raise UserError(f"{where}: cell {tuple(measured.cell)} again, first in {seen[measured.cell]}")
+            seen[measured.cell] = where
             for part in parts(measured, good_ttft_s, good_tpot_s):
                 for name, values in part.items():
                     cells[name].extend(values)

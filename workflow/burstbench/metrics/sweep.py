@@ -1,60 +1,41 @@
-"""`burstbench metrics sweep`: plan, simulate and measure many seeds of some experiments in one process.
+"""Plan, simulate and measure many seeds of some experiments in one process.
 
 A cell of the study is three jobs and their files; a simulated one takes a tenth of a second. Where many seeds or many
 settings are wanted and their files are not, this does the same without the files: same plans, same draws, same engine,
 same definitions, so that a seed here gives the numbers of the study's cell of that seed. It is no measurement.
 """
 
-import argparse
 import functools
 import json
-from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from burstbench.cli import add_settings
-from burstbench.contracts import GAMMA_PROFILE, POOL_INDEX, SUMMARY
+from burstbench.contracts import GAMMA_PROFILE, POOL_INDEX
 from burstbench.metrics.definitions import Engine, Requests
 from burstbench.metrics.runs import Cell, Run
-from burstbench.metrics.summarise import Columns, over_seeds, parts
 from burstbench.plan import make
-from burstbench.progress import progress
 from burstbench.seeds import generator
 from burstbench.serve import responses, scheduler, simulate
 from burstbench.serve.simulate import Server, nanoseconds
 
-# What Fig. 17 shows.
-METRICS = (
-    "latency_mean", "latency_p90", "latency_sd", "token_latency_mean", "throughput_tokens", "failure_rate",
-)  # fmt: skip
 
+def repeats(settings: Mapping[str, Any], pool_index: Path, replies: Path, gamma_profile: Path | None) -> Iterator[Run]:
+    """Simulate every cell of `settings` with every seed.
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare the verb's options."""
-    add_settings(parser)
-    parser.add_argument("--pool-index", type=Path, required=True, help="pool_index.parquet")
-    parser.add_argument("--replies", type=Path, required=True, help="replies.parquet of the prompt pool")
-    parser.add_argument("--out", type=Path, required=True, help="summary.parquet to write")
-
-
-def run(args: argparse.Namespace) -> None:
-    """Simulate every cell and write what the seeds have in common."""
-    settings = args.settings
-    world = World(settings, args.pool_index, args.replies)
-    names = [(*row, seed) for row in settings["cells"] for seed in settings["seeds"]]
-    cells: Columns = defaultdict(list)
-    with progress("Simulating cells", len(names), "cells") as report:
-        for number, name in enumerate(names, 1):
-            measured = world.run(Cell(*name), settings["simulator"], settings["beta_kind"])
-            for part in parts(measured, settings["goodput"]["ttft_s"], settings["goodput"]["tpot_s"], METRICS):
-                for column, values in part.items():
-                    cells[column].extend(values)
-            report(number)
-    SUMMARY.write(over_seeds(cells, settings["bootstrap"], settings["root_seed"]), args.out)
+    Args:
+        settings: of `World`, and cells (experiment, model, GPU), seeds, simulator, beta_kind.
+        pool_index: path of contract `pool_index`.
+        replies: path of contract `replies`.
+        gamma_profile: path of contract `gamma_profile`, for mirrored experiments.
+    """
+    world = World(settings, pool_index, replies, gamma_profile)
+    for experiment, model, gpu in settings["cells"]:
+        for seed in settings["seeds"]:
+            yield world.run(Cell(experiment, model, gpu, seed), settings["simulator"], settings["beta_kind"])
 
 
 class World:

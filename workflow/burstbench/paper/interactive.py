@@ -11,9 +11,13 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from burstbench.contracts import CELL_METRICS, SUMMARY, TIMELINE
 from burstbench.files import read_json
+
+SEEDS = 2
+"""Seeds of each cell that are shown one by one, the first of them: ten would double the page."""
 
 MODEL = {"column": "model"}
 _HOURS = {"x": "hour", "x_name": "hour of the day", "choose": [MODEL]}
@@ -295,7 +299,7 @@ def seeds_of(tables: Mapping[str, Path], path: Path) -> list[list[Any]]:
     for experiment, varied, metric in sorted(metrics):
         if f"{experiment}_cells" not in tables:
             continue
-        for row in _rows(CELL_METRICS.read(tables[f"{experiment}_cells"])):
+        for row in _of_first_seeds(CELL_METRICS.read(tables[f"{experiment}_cells"])):
             if row["metric"] == metric and row["value"] is not None:
                 key = [varied, row["model"], row["gpu"], str(row["seed"]), row["step"], row[varied], metric]
                 found.append([*key, _short(row["value"])])
@@ -317,7 +321,7 @@ def runs(tables: Mapping[str, Path]) -> dict[str, Any]:
     metrics: dict[str, str] = {}
     cells: dict[tuple[Any, ...], dict[str, Any]] = {}
     for experiment in experiments:
-        for row in _rows(TIMELINE.read(tables[f"{experiment}_timeline"])):
+        for row in _of_first_seeds(TIMELINE.read(tables[f"{experiment}_timeline"])):
             key = (experiment, row["model"], row["gpu"], row["seed"])
             if key not in cells:
                 named = dict(zip(("experiment", "model", "gpu", "seed"), key, strict=True))
@@ -333,7 +337,7 @@ def runs(tables: Mapping[str, Path]) -> dict[str, Any]:
         for row in _rows(SUMMARY.read(tables[f"{experiment}_summary"])):
             spans[row["model"], row["gpu"], row["phase"], row["step"], row["metric"]] = (row["low"], row["high"])
         steps: dict[tuple[Any, ...], dict[str, Any]] = {}
-        for row in _rows(CELL_METRICS.read(tables[f"{experiment}_cells"])):
+        for row in _of_first_seeds(CELL_METRICS.read(tables[f"{experiment}_cells"])):
             metrics.setdefault(row["metric"], row["unit"])
             key = (experiment, row["model"], row["gpu"], row["seed"])
             at = (*key, row["phase"], row["step"])
@@ -353,6 +357,12 @@ def runs(tables: Mapping[str, Path]) -> dict[str, Any]:
         "metrics": [[name, unit] for name, unit in metrics.items()],
         "cells": list(cells.values()),
     }
+
+
+def _of_first_seeds(table: pa.Table) -> Iterable[dict[str, Any]]:
+    """The rows of the first seeds of an experiment."""
+    shown = sorted(set(table.column("seed").to_pylist()))[:SEEDS]
+    return _rows(table.filter(pc.is_in(table.column("seed"), pa.array(shown, pa.int64()))))
 
 
 def _rows(table: pa.Table) -> Iterable[dict[str, Any]]:

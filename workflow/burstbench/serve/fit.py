@@ -82,9 +82,21 @@ def cache_of(record: Mapping[str, Any], where: Path) -> Cache:
 
 def read_steps(path: Path) -> dict[str, Floats]:
     """Read the columns of a step log that a fit needs, as floats; steps that computed nothing are left out."""
-    names = ("duration_ns", "prefill_tokens", "decode_tokens", "running", "kv_usage")
+    names = ("step", "duration_ns", "prefill_tokens", "decode_tokens", "running", "kv_usage")
     table = contracts.STEPS.read(path, names)
     columns = {name: table.column(name).to_numpy().astype(np.float64) for name in names}
+    number = columns.pop("step")
+    gaps = np.flatnonzero(np.diff(number) != 1)
+    if gaps.size:
+        raise FitError(
+            f"{path}: row {gaps[0] + 1}: found step {number[gaps[0] + 1]:g} after step {number[gaps[0]]:g}, expected "
+            "every step: the log has a hole"
+        )
+    instant = np.flatnonzero(columns["duration_ns"] <= 0)
+    if instant.size:
+        raise FitError(
+            f"{path}: row {instant[0]}: found a duration of {columns['duration_ns'][instant[0]]:g} ns, expected more"
+        )
     if not table.num_rows:
         raise FitError(f"{path}: found no steps: a simulated run keeps them if engines.simulator.step_log is true")
     worked = columns["prefill_tokens"] + columns["decode_tokens"] > 0

@@ -43,6 +43,7 @@ _DENSE = {
     "down_proj": (0, 1),
 }
 _PER_SEQUENCE = ("lm_head", "sampler")
+_TEXT = ("layer", "regime")
 _AXES = ("prefill_chunk", "kv_prefill", "n_decode", "kv_decode")
 FILES = ("profile_dense.csv", "profile_per_sequence.csv", "profile_attention.csv", "profile_skew.csv")
 
@@ -78,7 +79,7 @@ class Profile:
 
 
 def _columns(path: Path, names: tuple[str, ...]) -> dict[str, npt.NDArray[Any]]:
-    """Read columns of numbers (`layer` stays text), all of them finite."""
+    """Read columns: text of `_TEXT`; else numbers, all of them finite and not negative but for `alpha`."""
     try:
         table = csv.read_csv(path)
     except (FileNotFoundError, pa.ArrowInvalid) as error:
@@ -88,13 +89,16 @@ def _columns(path: Path, names: tuple[str, ...]) -> dict[str, npt.NDArray[Any]]:
             raise ProfileError(f"{path}: column {name!r} is missing; expected {', '.join(names)}")
     values = {}
     for name in names:
-        if name == "layer":
+        if name in _TEXT:
             values[name] = table.column(name).to_numpy(zero_copy_only=False)
             continue
         try:
             numbers = pc.fill_null(table.column(name).cast(pa.float64()), float("nan")).to_numpy()
         except pa.ArrowInvalid as error:
             raise ProfileError(f"{path}: column {name!r}: {error}") from error
+        if name == "alpha":
+            values[name] = numbers
+            continue
         bad = np.flatnonzero(~np.isfinite(numbers) | ((numbers <= 0) if name == "time_us" else (numbers < 0)))
         if bad.size:
             expected = "a positive number" if name == "time_us" else "a number of at least 0"
@@ -141,10 +145,14 @@ def read(folder: Path) -> Profile:
         head = head + np.interp(sequences, at, seconds)
     axes, grid, extrapolated = _grid(folder / FILES[2])
     skew = 0.0
-    if (folder / FILES[3]).exists():
-        table = csv.read_csv(folder / FILES[3])
-        pure = table.filter(pc.equal(table.column("regime"), "pure")).column("alpha")
-        skew = max(0.0, float(np.median(pc.drop_null(pure).to_numpy())))
+    path = folder / FILES[3]
+    if path.exists():
+        unequal = _columns(path, ("regime", "alpha"))
+        # A share is left empty where mean and longest context take the same time; it may be a little below 0.
+        pure = unequal["alpha"][(unequal["regime"] == "pure") & np.isfinite(unequal["alpha"])]
+        if not pure.size:
+            raise ProfileError(f"{path}: found no alpha of the regime 'pure', expected at least one")
+        skew = max(0.0, float(np.median(pure)))
     return Profile(once, layer, nodes, head, sequences, axes, grid, skew, extrapolated)
 
 
@@ -158,7 +166,12 @@ def _grid(path: Path) -> tuple[tuple[Floats, Floats, Floats, Floats], Floats, in
     if min(chunks.size, befores.size, counts.size, contexts.size) < 2 or chunks[0] or counts[0]:
         raise ProfileError(f"{path}: expected a grid from 0 with at least two values of {', '.join(_AXES)}")
     grid = np.full((chunks.size, befores.size, counts.size, contexts.size), np.nan)
-    for row in range(chunk.size):
+    seen: dict[tuple[float, ...], int] = {}
+    for row, place in enumerate(zip(chunk, before, decodes, context, strict=True)):
+        if place in seen:
+            cell = ", ".join(f"{name} = {value:g}" for name, value in zip(_AXES, place, strict=True))
+            raise ProfileError(f"{path}: rows {seen[place]} and {row}: two times for {cell}")
+        seen[place] = row
         i, k = np.searchsorted(chunks, chunk[row]), np.searchsorted(counts, decodes[row])
         j = slice(None) if i == 0 else np.searchsorted(befores, before[row])
         m = slice(None) if k == 0 else np.searchsorted(contexts, context[row])
@@ -219,8 +232,8 @@ def _extended(at: Floats, nodes: Floats, values: Floats) -> Floats:
     return np.where(at > nodes[-1], values[-1] * at / nodes[-1], inside)
 
 
-def validity(profile: Profile, tokens: float, requests: float) -> list[str]:
-    """Say where a run went beyond the profile: most tokens of a step, most requests of a batch."""
+def validity(profile: Profile, tokens: float, requests: float, context: float) -> list[str]:
+    """Say where a run went beyond the profile: most tokens of a step, most requests of a batch, longest context."""
     warnings = []
     if tokens > profile.tokens[-1]:
         warnings.append(
@@ -229,4 +242,9 @@ def validity(profile: Profile, tokens: float, requests: float) -> list[str]:
     if requests > min(profile.sequences[-1], profile.axes[2][-1]):
         most = min(profile.sequences[-1], profile.axes[2][-1])
         warnings.append(f"a batch had {requests:g} requests; kernels were measured up to {most:g}: extrapolated")
+    if context > profile.axes[3][-1]:
+        warnings.append(
+            f"a request decoded with a context of {context:g} tokens; attention was measured up to "
+            f"{profile.axes[3][-1]:g}: extrapolated"
+        )
     return warnings

@@ -32,8 +32,9 @@ OUTCOMES = ("ok", "timeout", "rejected")
 START, DURATION, PREFILL, DECODE, RUNNING, WAITING, PREEMPTED, USED = range(8)
 # Columns of the timeline: time in steps, tokens, integrals over that time, counts, and the start, of each interval.
 BUSY_NS, PREFILL_SUM, DECODE_SUM, RUNNING_NS, WAITING_NS, USED_NS, PREEMPTIONS, STEPS, SINCE = range(9)
-# What a run adds up to: steps; end of the last one, ns; most tokens, requests and blocks in use of any.
-STEP_COUNT, END, PEAK_TOKENS, PEAK_RUNNING, PEAK_USED = range(5)
+# What a run adds up to: steps; end of the last one, ns; most tokens, requests and blocks in use of any, and the longest
+# context of a decoding request.
+STEP_COUNT, END, PEAK_TOKENS, PEAK_RUNNING, PEAK_USED, PEAK_CONTEXT = range(6)
 # v0 replays CUDA graphs of these batch sizes; a batch between two of them is padded to the larger.
 GRAPH_SIZES = (1, 2, 4, *range(8, 257, 8))
 MAX_PADDINGS = 256
@@ -103,7 +104,8 @@ class Run:
             steps; and its start (ns). A step that goes over an edge counts by its share of time; its preemptions and
             itself where it starts. The last interval ends with the last step or later. Empty where the step log was
             asked for.
-        totals: [5] steps, end of the last one (ns), and the most tokens, running requests and blocks in use of a step.
+        totals: [6] steps, end of the last one (ns), the most tokens, running requests and blocks in use of a step, and
+            the longest context of a decoding request.
     """
 
     first_scheduled_ns: Ints
@@ -570,7 +572,7 @@ def _simulate(
     log = np.empty((1024, 8), np.int64)
     timeline = np.zeros((1024 if interval > 0 else 0, 9))
     row, row_start, row_end, cut = -1, np.int64(0), np.int64(0), 0
-    totals = np.zeros(5, np.int64)
+    totals = np.zeros(6, np.int64)
     steps = 0
     now = np.int64(0)
     while True:
@@ -609,6 +611,7 @@ def _simulate(
         totals[PEAK_TOKENS] = max(totals[PEAK_TOKENS], batch[_TOKENS] + batch[_DECODES])
         totals[PEAK_RUNNING] = max(totals[PEAK_RUNNING], count[_N])
         totals[PEAK_USED] = max(totals[PEAK_USED], blocks - count[_FREE])
+        totals[PEAK_CONTEXT] = max(totals[PEAK_CONTEXT], batch[_CONTEXT_MAX])
         if interval > 0:
             begun = False
             while row < 0 or row_end < now + duration or not begun:

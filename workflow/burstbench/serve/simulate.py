@@ -350,8 +350,8 @@ def step_times(simulator: Mapping[str, Any], model: Model, gpu: Gpu, limits: sch
         record = {"kind": kind, "extrapolated_cells": profile.extrapolated}
         record["statement"] = f"measured kernel times of one layer, interpolated; {near_saturation}"
         inputs = {name: sha256(folder / name) for name in kerneltable.FILES if (folder / name).exists()}
-        return Clock(times, record, inputs, lambda totals: kerneltable.validity(
-            profile, int(totals[scheduler.PEAK_TOKENS]), int(totals[scheduler.PEAK_RUNNING])))  # fmt: skip
+        peaks = [scheduler.PEAK_TOKENS, scheduler.PEAK_RUNNING, scheduler.PEAK_CONTEXT]
+        return Clock(times, record, inputs, lambda totals: kerneltable.validity(profile, *map(int, totals[peaks])))
     record = {
         "kind": "analytic",
         "linear_error": gpu.linear.error,
