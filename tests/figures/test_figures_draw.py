@@ -487,7 +487,34 @@ def shown_texts(picture: Figure) -> list[Text]:
 
 @pytest.mark.parametrize("figure", NAMES)
 def test_no_text_is_cut_or_lies_on_another_or_is_too_small(figure: str, drawn: dict, pictures: dict) -> None:
-    picture = pictures[figure]
+    check_texts(pictures[figure])
+
+
+# Stacked in one column, in two, with a shared axis, and panels that stay beside each other.
+@pytest.mark.parametrize("figure", ["fig03", "fig07", "fig08", "fig16"])
+def test_a_single_column_holds_a_figure_legibly(figure: str, tables: dict, tmp_path: Path) -> None:
+    look = tmp_path / "figures.yaml"
+    look.write_text(factory.LOOK.read_text(encoding="utf-8").replace("column: mixed", "column: single"), "utf-8")
+    pictures = []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(looks, "save", lambda picture, *_: pictures.append(picture))
+        draw_figure(
+            figure, factory.tables_of(figure, tables), factory.FACTS, look, factory.MATPLOTLIBRC, tmp_path / figure
+        )
+    picture = pictures[0]
+    picture.draw_without_rendering()
+    assert picture.get_size_inches()[0] == pytest.approx(3.4)
+    check_texts(picture)
+
+
+def test_a_column_that_is_none_is_named(tmp_path: Path) -> None:
+    look = tmp_path / "figures.yaml"
+    look.write_text(factory.LOOK.read_text(encoding="utf-8").replace("column: mixed", "column: triple"), "utf-8")
+    with pytest.raises(UserError, match="'column': found 'triple', expected one of mixed, single, double"):
+        _ = Style.read(look).column
+
+
+def check_texts(picture: Figure) -> None:
     renderer = picture.canvas.get_renderer()
     width, height = picture.canvas.get_width_height()
     slack = 0.004 * width

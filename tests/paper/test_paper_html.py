@@ -284,3 +284,4 @@ def test_a_figure_without_views_of_its_own_gets_them_from_its_columns(tmp_path):
     (view,) = views.pop("validation_x")
     assert views == {}
     assert (view["x"], view["y"], [choice["column"] for choice in view["choose"]]) == ("load", "error", ["gpu"])
+    assert view["points"]

@@ -125,7 +125,7 @@ const DRAW = {
       const colours = PALETTE[isDark() ? "dark" : "light"];
       const colour = colours[place % colours.length];
       const points = rows.map((row) => [Number(row[view.x]) * (view.x_scale ?? 1), scaled(row, view.y, view), scaled(row, view.low, view), scaled(row, view.high, view)]).filter((point) => Number.isFinite(point[1]) && (!log || point[1] > 0) && (!view.x_log || point[0] > 0)).sort((a, b) => a[0] - b[0]);
-      series.push({ name, type: "line", color: colour, data: points, encode: { x: 0, y: 1 }, showSymbol: view.points || points.length <= 45, symbol: SYMBOLS[place % SYMBOLS.length], symbolSize: 6, sampling: points.length > 2000 ? "lttb" : undefined, lineStyle: { width: view.points ? 0 : 1.8, type: DASHES[Math.floor(place / 3) % 3] }, emphasis: { focus: "series" }, z: 3 });
+      series.push({ name, type: "line", color: colour, data: points, encode: { x: 0, y: 1 }, showSymbol: view.points || points.length <= 45, symbol: SYMBOLS[place % SYMBOLS.length], symbolSize: 6, sampling: points.length > 2000 && !view.points ? "lttb" : undefined, lineStyle: { width: view.points ? 0 : 1.8, type: DASHES[Math.floor(place / 3) % 3] }, emphasis: { focus: "series" }, z: 3 });
       if (!log && points.some((point) => Number.isFinite(point[3]))) series.push(band(points, colour));
       place += 1;
     }

@@ -68,6 +68,7 @@ def draw_figure(
     style.apply(matplotlibrc)
     drawn = draw(inputs, settings)
     text = badge(artifact, facts)
+    style.finish(drawn.figure)
     style.mark(drawn.figure, text)
     style.save(drawn.figure, out, int(settings.get("dpi")), artifact.title, f"{drawn.caption} {text}".strip())
     with replaced(out.with_name(f"{out.name}.csv")) as temporary:

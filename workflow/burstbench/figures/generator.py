@@ -57,7 +57,7 @@ ARROWS = (  # from, to, text, where the text stands, how far it is moved along
 
 def fig15(inputs: Inputs, style: Style) -> Drawn:
     """Draw Fig. 15."""
-    figure, axes = looks.canvas(style, "double", 3.1, strip_in=0.02)
+    figure, axes = looks.canvas(style, "double", 3.1, strip_in=0.02, fixed=True)
     panel = axes[0, 0]
     panel.set_xlim(0, WIDTH)
     panel.set_ylim(-0.4, HEIGHT)

@@ -25,6 +25,7 @@ from burstbench.figures.inputs import (
     caption,
     distinct,
     number,
+    reading_error,
     reading_error_text,
     where,
 )
@@ -95,7 +96,7 @@ def draw_hours(inputs: Inputs, style: Style, quantity: Quantity, service: str) -
         name: []
         for name in (
             *("service", "model", "hour", "days", "whisker_low", "q1", "median", "q3", "whisker_high", "mean"),
-            *("beyond_whiskers", "published_q1", "published_median", "published_q3"),
+            *("beyond_whiskers", "published_q1", "published_median", "published_q3", "published_reading_error"),
         )
     }
     overlaid = False
@@ -127,6 +128,10 @@ def draw_hours(inputs: Inputs, style: Style, quantity: Quantity, service: str) -
         paper = _paper(published, quantity, service, model)
         shown = ~np.isnan(paper["median"])
         overlaid = overlaid or bool(shown.any())
+        error = reading_error(inputs, "hourly_boxes", quantity.published, service, model)
+        for key in QUARTILES:
+            low, high = np.maximum(paper[key] - error, 0), paper[key] + error
+            panel.vlines(np.arange(24) + 0.4, low, high, color=style.published.colour, linewidth=3.2, alpha=0.35)
         panel.vlines(np.arange(24) + 0.4, paper["q1"], paper["q3"], color=style.published.colour, linewidth=0.8)
         panel.plot(
             np.arange(24) + 0.4,
@@ -140,7 +145,7 @@ def draw_hours(inputs: Inputs, style: Style, quantity: Quantity, service: str) -
             values = (
                 *(service, model, hour, int((rows["hour"] == hour).sum())),
                 *(float(stats[key]) for key in ("whislo", "q1", "med", "q3", "whishi", "mean")),
-                *(len(np.atleast_1d(stats["fliers"])), *(float(paper[key][hour]) for key in QUARTILES)),
+                *(len(np.atleast_1d(stats["fliers"])), *(float(paper[key][hour]) for key in QUARTILES), error),
             )
             for name, value in zip(lists, values, strict=True):
                 lists[name].append(value)
@@ -156,7 +161,7 @@ def draw_hours(inputs: Inputs, style: Style, quantity: Quantity, service: str) -
     extra = (
         "Box: quartiles; line: median; whiskers: last workday within 1.5 interquartile ranges; dots: those beyond."
         + scale
-        + (" Black: medians and quartiles read off the published figure. " if overlaid else "")
+        + (" Black: read off the published figure, with the reading error. " if overlaid else "")
         + (reading_error_text(inputs, "hourly_boxes", quantity.published, service, models) if overlaid else "")
     )
     total = "; ".join(f"{model} {number(where(counts, model=model)[quantity.column].sum())}" for model in models)
@@ -206,17 +211,18 @@ def _axes(panel, quantity, service, boxes, paper) -> None:  # type: ignore[no-un
 def _legend(figure, style, overlaid) -> None:  # type: ignore[no-untyped-def]
     grey = style.get("neutral")
     handles: list = [
-        Patch(facecolor=grey, alpha=0.45, edgecolor=grey, label="quartiles over workdays"),
+        Patch(facecolor=grey, alpha=0.45, edgecolor=grey, label="quartiles"),
         Line2D([], [], color="#000000", linewidth=1.0, label="median"),
-        Line2D([], [], color=grey, marker="|", markersize=3, linewidth=0.7, label="1.5 interquartile ranges"),
+        Line2D([], [], color=grey, marker="|", markersize=3, linewidth=0.7, label="1.5 IQR"),
         Line2D([], [], linestyle="none", color=grey, marker=".", markersize=3, label="days beyond"),
     ]
     if overlaid:
         paper = style.published
-        label = "published median, quartiles"
-        handles.append(
-            Line2D([], [], color=paper.colour, marker=paper.marker, markersize=2.4, linewidth=0.8, label=label)
-        )
+        label = "published"
+        handles += [
+            Line2D([], [], color=paper.colour, marker=paper.marker, markersize=2.4, linewidth=0.8, label=label),
+            Line2D([], [], color=paper.colour, alpha=0.35, linewidth=3.2, label="reading error"),
+        ]
     looks.legend(figure, handles)
 
 

@@ -298,6 +298,15 @@ def caption(what: str, facts: Mapping[str, Any], origins: Sequence[str], filters
     return " ".join(parts)
 
 
+def reading_error(inputs: Inputs, table: str, quantity: str, service: str, model: str) -> float:
+    """Return how exactly a figure's published values of one service and model could be read; 0 where nobody said."""
+    if not inputs.has("published_reading_errors"):
+        return 0.0
+    rows = where(inputs.read("published_reading_errors"), table=table, quantity=quantity)
+    rows = where(rows, service=PUBLISHED_SERVICES[service], model=model)
+    return float(rows["reading_error"][0]) if len(rows["reading_error"]) else 0.0
+
+
 def reading_error_text(inputs: Inputs, table: str, quantity: str, service: str, models: Sequence[str]) -> str:
     """Return how exactly a figure's published values could be read: "read to within 0.6 requests (ChatGPT), ..."."""
     if not inputs.has("published_reading_errors"):

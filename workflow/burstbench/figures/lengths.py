@@ -22,6 +22,7 @@ from burstbench.figures.inputs import (
     distinct,
     in_order,
     number,
+    reading_error,
     reading_error_text,
     replies_text,
     size,
@@ -272,7 +273,10 @@ def fig08(inputs: Inputs, style: Style) -> Drawn:
                 lists[name].append(value)
         sizes.append(f"{title} {number(rows['n'].sum())}")
         if published is not None and source.startswith("trace "):
-            overlaid = _overlay(panel, published, source, style, lists) or overlaid
+            _, service, model = source.split(" ", 2)
+            rows = where(published, service=PUBLISHED_SERVICES[service], model=model)
+            error = reading_error(inputs, "response_by_request_tokens", "response", service, model)
+            overlaid = _overlay(panel, rows, error, source, style, lists) or overlaid
         panel.set_xlim(0, REQUESTS_TO)
         panel.set_ylim(bottom=0)
         panel.xaxis.set_major_formatter(looks.thousands)
@@ -320,10 +324,8 @@ def fig08(inputs: Inputs, style: Style) -> Drawn:
     return Drawn(figure, text, lists)
 
 
-def _overlay(panel: Axes, published: Columns, source: str, style: Style, lists: dict[str, list]) -> bool:
-    """Draw the published curve of one panel as marks; return whether there is one."""
-    _, service, model = source.split(" ", 2)
-    rows = where(published, service=PUBLISHED_SERVICES[service], model=model)
+def _overlay(panel: Axes, rows: Columns, error: float, source: str, style: Style, lists: dict[str, list]) -> bool:
+    """Draw the published curve of one panel as marks with their reading error; return whether there is one."""
     rows = in_order(
         {name: values[rows["request_tokens"] % THIN == 0] for name, values in rows.items()}, "request_tokens"
     )
@@ -332,14 +334,16 @@ def _overlay(panel: Axes, published: Columns, source: str, style: Style, lists: 
     ink = style.published.colour
     marks = {"median": (style.published.marker, 2.2), "mean": ("x", 2.4), "p05": ("_", 3.2), "p95": ("_", 3.2)}
     for name, (marker, width) in marks.items():
-        panel.plot(
+        panel.errorbar(
             rows["request_tokens"],
             rows[f"response_{name}"],
+            error,
             linestyle="none",
             marker=marker,
             markersize=width,
             color=ink,
             markeredgewidth=0.7,
+            elinewidth=0.7,
             zorder=4,
         )
     for index in range(size(rows)):

@@ -218,6 +218,7 @@ def fig17(inputs: Inputs, style: Style) -> Drawn:
         len(SUMMARY_ROWS) + 1,
         3,
         sharex="col",
+        fixed=True,
         sharey=False,
         height_ratios=(0.75, *([1.0] * len(SUMMARY_ROWS))),
     )

@@ -25,7 +25,7 @@ def sensitivity(inputs: Inputs, style: Style) -> Drawn:
     rows = inputs.read("sensitivity")
     variants = list(dict.fromkeys(rows["variant"].tolist()))
     parts = list(dict.fromkeys(zip(rows["claim"].tolist(), rows["part"].tolist(), strict=True)))
-    figure, axes = looks.canvas(style, "double", 1.4 + 0.17 * len(parts), 1, 1)
+    figure, axes = looks.canvas(style, "double", 1.4 + 0.17 * len(parts), 1, 1, fixed=True)
     panel = axes[0, 0]
     for claim, part, variant, verdict in zip(
         *(rows[name].tolist() for name in ("claim", "part", "variant", "verdict")), strict=True

@@ -3,6 +3,7 @@
 Everything goes through `matplotlib.figure.Figure`; pyplot, which keeps global state and starts slowly, is not used.
 """
 
+import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +25,12 @@ from burstbench.errors import UserError
 from burstbench.files import read_yaml, replaced
 
 STRIP_IN = 0.22  # height of the strip above the panels that holds the legend and the mark
+MARK_IN = 0.9  # what the mark takes of the strip's width
+NOTE_LETTERS = 22  # letters of a note to the inch
+LINE_IN = 0.13  # height of a further line of the legend, or of a note
+COLUMNS = ("mixed", "single", "double")
+STACKED = "stacked in "  # marks a figure whose panels beside each other were put below each other; the columns follow
+MOST_STACKED = 6  # panels
 PHI = 0.6180339887498949
 
 
@@ -113,6 +120,18 @@ class Style:
         """Width of a column, in inches."""
         return float(self.get("widths_in", name))
 
+    @property
+    def column(self) -> str:
+        """'mixed' (each figure as wide as it was designed), or 'single' or 'double' for all.
+
+        Raises:
+            StyleError: it is none of these.
+        """
+        found = str(self.get("column"))
+        if found not in COLUMNS:
+            raise StyleError(f"{self.source}: key 'column': found {found!r}, expected one of {', '.join(COLUMNS)}")
+        return found
+
     def _look(self, group: str, name: str, among: Sequence[str]) -> Look:
         known = self.get(group)
         if name in known:
@@ -156,40 +175,96 @@ def canvas(
     rows: int = 1,
     columns: int = 1,
     strip_in: float = STRIP_IN,
+    fixed: bool = False,
     **kwargs: Any,
 ) -> tuple[Figure, np.ndarray]:
     """Return a figure of `rows` x `columns` panels below a strip that is kept free for legend and mark.
 
+    Where the style asks for single columns, the panels of a figure of double width are put below each other, each as
+    high as before, unless there are too many.
+
     Args:
         style: the style file.
-        width: "single" or "double".
+        width: "single" or "double": what the figure was designed for.
         height_in: whole height, inches.
         rows: panels down.
         columns: panels across.
         strip_in: height of the strip, inches.
+        fixed: whether it keeps its width, whatever the style asks for.
         kwargs: for `Figure.subplots`.
 
     Returns:
         The figure and its axes, shape (rows, columns).
     """
-    figure = Figure(figsize=(style.width_in(width), height_in))
+    asked = width if fixed or style.column == "mixed" else style.column
+    stacked = asked == "single" and width == "double" and 1 < rows * columns <= MOST_STACKED and columns > 1
+    if stacked:
+        height_in = strip_in + columns * (height_in - strip_in)
+        kwargs = {key: value for key, value in kwargs.items() if key == "sharey"}
+    figure = Figure(figsize=(style.width_in(asked), height_in), gid=f"{STACKED}{columns}" if stacked else None)
     FigureCanvasAgg(figure)
-    figure.set_layout_engine(ConstrainedLayoutEngine(rect=(0, 0, 1, 1 - strip_in / height_in)))
-    axes = figure.subplots(rows, columns, squeeze=False, **kwargs)
-    return figure, axes
+    figure.set_layout_engine(ConstrainedLayoutEngine())
+    axes = figure.subplots(*((rows * columns, 1) if stacked else (rows, columns)), squeeze=False, **kwargs)
+    _set_strip(figure, strip_in)
+    return figure, axes.reshape(rows, columns)
+
+
+def _set_strip(figure: Figure, strip_in: float) -> None:
+    engine = figure.get_layout_engine()
+    assert isinstance(engine, ConstrainedLayoutEngine)
+    engine.set(rect=(0, 0, 1, 1 - strip_in / figure.get_size_inches()[1]))
+
+
+def _more_strip(figure: Figure, lines: int) -> None:
+    """Make the strip, and the figure with it, higher by some lines."""
+    engine = figure.get_layout_engine()
+    assert isinstance(engine, ConstrainedLayoutEngine)
+    width, height = figure.get_size_inches()
+    strip_in = (1 - engine.get()["rect"][3]) * height + lines * LINE_IN
+    figure.set_size_inches(width, height + lines * LINE_IN)
+    _set_strip(figure, strip_in)
+
+
+def finish(figure: Figure) -> None:
+    """Label the panels of a figure that is not as wide as it was designed.
+
+    Stacked panels get the y label that stood at the left of their row only, and the x label below their column only; of
+    panels beside each other with the same x label in a single column, one label stands below all.
+    """
+    panels = [axes for axes in figure.axes if axes.get_subplotspec() is not None]
+    gid = figure.get_gid() or ""
+    if gid.startswith(STACKED):
+        columns = int(gid.removeprefix(STACKED))
+        for place, axes in enumerate(panels):
+            if axes.axison and not axes.get_ylabel():
+                axes.set_ylabel(panels[place - place % columns].get_ylabel())
+            if axes.axison and not axes.get_xlabel():
+                axes.set_xlabel(panels[len(panels) - columns + place % columns].get_xlabel())
+        return
+    labelled = [axes for axes in panels if axes.get_xlabel()]
+    if len(labelled) > 1 and len({axes.get_xlabel() for axes in labelled}) == 1 and figure.get_size_inches()[0] < 5:
+        figure.supxlabel(labelled[0].get_xlabel(), fontsize=labelled[0].xaxis.label.get_size())
+        for axes in labelled:
+            axes.set_xlabel("")
 
 
 def legend(figure: Figure, handles: Sequence[Artist], handlelength: float | None = None) -> None:
-    """Put one legend into the strip, from the left."""
-    height = figure.get_size_inches()[1]
-    box = figure.legend(
-        handles=list(handles),
-        loc="upper left",
-        bbox_to_anchor=(0.006, 1 - 0.02 / height),
-        ncols=len(handles),
-        handlelength=handlelength,
-    )
-    box.set_in_layout(False)
+    """Put one legend into the strip, from the left, in as many lines as it takes beside the mark."""
+    width = figure.get_size_inches()[0]
+    for lines in range(1, len(handles) + 1):
+        height = figure.get_size_inches()[1]
+        box = figure.legend(
+            handles=list(handles),
+            loc="upper left",
+            bbox_to_anchor=(0.006, 1 - 0.02 / height),
+            ncols=-(-len(handles) // lines),
+            handlelength=handlelength,
+        )
+        box.set_in_layout(False)
+        if box.get_window_extent().width <= (width - MARK_IN) * figure.dpi or lines == len(handles):
+            return
+        box.remove()
+        _more_strip(figure, 1)
 
 
 def mark(figure: Figure, text: str) -> None:
@@ -212,9 +287,19 @@ def mark(figure: Figure, text: str) -> None:
 
 
 def note(figure: Figure, text: str) -> None:
-    """Put a line of text into the strip, in place of a legend."""
+    """Put a text into the strip, in place of a legend, in as many lines as it takes beside the mark."""
+    width, _ = figure.get_size_inches()
+    lines = textwrap.wrap(text, int((width - MARK_IN) * NOTE_LETTERS))
+    _more_strip(figure, len(lines) - 1)
     height = figure.get_size_inches()[1]
-    figure.text(0.006, 1 - 0.05 / height, text, ha="left", va="top", fontsize=6.2, color="#333333", in_layout=False)
+    figure.text(
+        *(0.006, 1 - 0.05 / height, "\n".join(lines)),
+        ha="left",
+        va="top",
+        fontsize=6.2,
+        color="#333333",
+        in_layout=False,
+    )
 
 
 def nothing(axes: Axes, text: str = "no such requests in this trace") -> None:

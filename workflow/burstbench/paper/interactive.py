@@ -214,6 +214,19 @@ VIEWS |= {
             ],
         }
     ],
+    "figS01": [
+        {
+            "kind": "lines",
+            "points": True,
+            "x": "published",
+            "x_log": True,
+            "x_name": "published number",
+            "y": "error",
+            "scale": 100,
+            "y_name": "error of the trace (%)",
+            "choose": [{"column": "panel"}],
+        }
+    ],
 }
 # Figures that show no data.
 NO_TWIN = ("fig15",)
@@ -254,6 +267,8 @@ def generic(path: Path) -> list[dict[str, Any]]:
             "x_name": _words(x),
             "y": y,
             "y_name": _words(y),
+            # Rows of a table that is not known need not follow each other.
+            "points": True,
             "choose": choose,
         }
         for y in others
