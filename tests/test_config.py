@@ -94,6 +94,38 @@ def test_a_wrong_value_is_refused_with_key_and_file(tmp_path, path, value, expec
     assert expected.format(file=file) in str(error.value)
 
 
+OF_ONE_MODEL = """
+trace: {source: real, adapter: azure, model: chat, service: conversation}
+characterise: {bursts: {model: chat}}
+experiments:
+  mirror_conversation:
+    phases: [{name: mirrored, mirror: {service: conversation, model: chat, compressed_s: 60, scaled_to: conversation}}]
+  responses: null
+"""
+
+
+def test_a_service_that_the_trace_cannot_hold_is_refused_before_anything_runs(tmp_path):
+    file = tmp_path / "mine.yaml"
+    file.write_text(OF_ONE_MODEL)
+    with pytest.raises(ConfigError) as error:
+        config.load([STUDY, file])
+    key = "experiments.mirror_api.phases[1].mirror"
+    assert f"{key}.service (in config/study.yaml): 'api' is not in the trace, which can hold 'conversation'" in str(
+        error.value
+    )
+    assert f"{key}.model (in config/study.yaml): 'ChatGPT' is not in the trace, which can hold 'chat'" in str(
+        error.value
+    )
+    assert "`experiments: {mirror_api: null}`" in str(error.value)
+    assert "responses" not in str(error.value)
+
+
+def test_an_experiment_of_null_is_left_out(tmp_path):
+    file = tmp_path / "mine.yaml"
+    file.write_text(OF_ONE_MODEL + "  mirror_api: null\n")
+    assert {"mirror_api", "responses"}.isdisjoint(config.load([STUDY, file])["experiments"])
+
+
 def test_all_errors_are_told_at_once(tmp_path):
     file = tmp_path / "mine.yaml"
     file.write_text("sed: 1\ntrace: {days: 0}\n")

@@ -2,15 +2,18 @@
 
 import itertools
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import jsonschema
 import yaml
 
 from burstbench.errors import UserError
+
+if TYPE_CHECKING:
+    from burstbench.trace.adapters import Adapter
 
 ROOT = Path(__file__).parents[2]
 
@@ -63,16 +66,20 @@ def load(files: Sequence[Path]) -> dict[str, Any]:
 
 
 def check(config: dict[str, Any], files: Sequence[Path], folder: Path = ROOT / "config") -> dict[str, Any]:
-    """Return the configuration if it is right.
+    """Return the configuration if it is right, without the experiments that a file sets to null.
 
     Args:
-        config: the merged configuration.
+        config: the merged configuration; those experiments are taken out of it.
         files: the files it was merged from, to name the one at fault.
         folder: where schema.yaml, models.yaml, gpus.yaml and datasets.csv lie.
 
     Raises:
         ConfigError: for each key at fault a line with key, file, what was found and what was expected.
     """
+    experiments = config.get("experiments")
+    if isinstance(experiments, dict):
+        for name in [name for name, experiment in experiments.items() if experiment is None]:
+            del experiments[name]
     validator = jsonschema.Draft202012Validator(load_yaml(folder / "schema.yaml"))
     errors = sorted(validator.iter_errors(config), key=lambda error: list(map(str, error.absolute_path)))
     problems = [text for error in errors for text in explain(error, files)]
@@ -173,6 +180,26 @@ def explain(error: jsonschema.ValidationError, files: Sequence[Path]) -> list[st
     return [f"{_key(path)} (in {_origin(path, files)}): {error.message}{hint}"]
 
 
+def _not_in_trace(config: dict[str, Any], adapters: Sequence["Adapter"]) -> Iterator[tuple[list[str | int], str]]:
+    """Yield key and problem of each service and model that is asked for and cannot be in a trace read so."""
+    services, models = set[str](), set[str]()
+    for adapter in adapters:
+        services |= {adapter.service} if adapter.service else set(adapter.services.values())
+        models |= {adapter.model} if adapter.model else set(adapter.models)
+    asked: list[tuple[list[str | int], Any, str]] = [(["characterise", "bursts"], config["characterise"]["bursts"], "")]
+    for name, experiment in config["experiments"].items():
+        for number, phase in enumerate(experiment["phases"]):
+            for kind in ("mirror", "lengths", "replay"):
+                out = f", or leave the experiment out with `experiments: {{{name}: null}}`"
+                asked.append((["experiments", name, "phases", number, kind], dict(phase).get(kind), out))
+    for path, wanted, out in asked:
+        for key, known in (("service", services), ("scaled_to", services), ("model", models)):
+            name = wanted.get(key) if isinstance(wanted, dict) else None
+            if isinstance(name, str) and known and name not in {*known, "all"}:
+                found = ", ".join(map(repr, sorted(known)))
+                yield [*path, key], f"{name!r} is not in the trace, which can hold {found}: name one of these{out}"
+
+
 def _semantics(config: dict[str, Any], files: Sequence[Path], folder: Path) -> list[str]:
     """What a schema cannot say: names that must exist elsewhere, lengths that must fit, models that must fit."""
     # Imported here: the light part of the rooms that know what fits.
@@ -221,9 +248,13 @@ def _semantics(config: dict[str, Any], files: Sequence[Path], folder: Path) -> l
             f"found {len(trace['offsets_s'])} offsets, expected one for each of the {len(trace['datasets'])} data sets",
         )
     try:
-        adapters_of(trace)
+        adapters = adapters_of(trace)
     except UserError as error:
         problem(["trace", "adapter"], str(error))
+    else:
+        if trace["source"] == "real":
+            for path, text in _not_in_trace(config, adapters):
+                problem(path, text)
     for key in ("dataset", "tokenizer"):
         known(["prompts", key], config["prompts"][key], datasets, "datasets.csv")
     from_, to = config["characterise"]["workday_hours"]

@@ -243,7 +243,7 @@ def finish(figure: Figure) -> None:
         return
     labelled = [axes for axes in panels if axes.get_xlabel()]
     if len(labelled) > 1 and len({axes.get_xlabel() for axes in labelled}) == 1 and figure.get_size_inches()[0] < 5:
-        figure.supxlabel(labelled[0].get_xlabel(), fontsize=labelled[0].xaxis.label.get_size())
+        figure.supxlabel(labelled[0].get_xlabel(), fontsize=labelled[0].xaxis.label.get_fontsize())
         for axes in labelled:
             axes.set_xlabel("")
 
