@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import yaml
 from burstbench import cli, contracts
+from burstbench.serve.capacity import CapacityError
 from burstbench.serve.simulate import SimulationError, simulate
 
 CONFIG = Path(__file__).parents[2] / "config"
@@ -306,3 +307,37 @@ def test_wrong_optional_settings_are_refused(tmp_path, change, message):
     write_plan(tmp_path, [10])
     with pytest.raises(SimulationError, match=message):
         run(tmp_path, settings(**change))
+
+
+NEW_GPU = """
+h200:
+  label: H200
+  name: NVIDIA H200
+  memory_gib: 141
+  visible_memory_gib: 139.8
+  peak_tflops: 989.0
+  bandwidth_gb_s: 4800.0
+  linear: *linear_a100
+  attention: *attention_a100
+  attention_measured: false
+"""
+
+
+def test_a_new_gpu_and_a_new_model_are_entries_and_no_code(tmp_path):
+    gpus = yaml.safe_load((CONFIG / "gpus.yaml").read_text() + NEW_GPU)
+    model = MODELS["llama-2-13b-chat"] | {"label": "Mine", "hub": "mine/mine", "max_model_len": 2048}
+    models = yaml.safe_load((CONFIG / "models.yaml").read_text() + yaml.safe_dump({"mine": model}))
+    write_plan(tmp_path, np.full(40, 1500), gap_s=0.5, model="mine", gpu="h200")
+    rows = {"model": "mine", "gpu": "h200", "model_row": models["mine"], "gpu_row": gpus["h200"]}
+    requests, steps, record = run(tmp_path, settings() | rows)
+    assert record["hardware"] == "simulated NVIDIA H200"
+    assert record["limits"]["max_model_len"] == 2048
+    assert set(requests["outcome"].to_pylist()) == {"ok"}
+    assert any("not measured" in text for text in record["warnings"])
+    # Of a card with 2.35 times the bandwidth and 3.2 times the peak; the launches take as long.
+    _, other, _ = run(tmp_path, settings() | rows | {"gpu_row": gpus["a800"]})
+    alone = [steps["duration_ns"].to_numpy()[1], other["duration_ns"].to_numpy()[1]]
+    assert 1.5 < alone[1] / alone[0] < 2.35
+    large = models["mine"] | {"parameters": 80_000_000_000}
+    with pytest.raises(CapacityError, match="Mine does not fit on H200"):
+        run(tmp_path, settings() | rows | {"model_row": large})

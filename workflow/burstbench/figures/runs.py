@@ -74,10 +74,11 @@ def fig16(inputs: Inputs, style: Style) -> Drawn:
     figure, axes = looks.canvas(style, "double", 6.2, len(TIMELINE_ROWS), 2, sharex="col", sharey="row")
     lists: dict[str, list] = {name: [] for name in ("stream", "model", "gpu", "quantity", "seed", "time_s", "value")}
     for column, (stream, rows) in enumerate(streams):
+        end = _warm_end(rows)
         for gpu in gpus:
             for model in models:
-                _stream(axes[:, column], where(rows, gpu=gpu, model=model), stream, model, gpu, gpus, style, lists)
-        _warmup(axes[:, column], rows, style)
+                _stream(axes[:, column], where(rows, gpu=gpu, model=model), end, stream, model, gpu, gpus, style, lists)
+        _warmup(axes[:, column], end, style)
         looks.letter(axes[0, column], column, f"{style.service(stream).label} stream")
         axes[-1, column].set_xlabel("time from the start of the run (s)")
         axes[-1, column].set_xlim(0, float((rows["time_s"] + rows["width_s"]).max()) if size(rows) else 1)
@@ -126,7 +127,7 @@ def fig16(inputs: Inputs, style: Style) -> Drawn:
     return Drawn(figure, text, lists)
 
 
-def _stream(panels, rows, stream, model, gpu, gpus, style, lists) -> None:  # type: ignore[no-untyped-def]
+def _stream(panels, rows, warm_end, stream, model, gpu, gpus, style, lists) -> None:  # type: ignore[no-untyped-def]
     """Draw one cell's seeds and their mean into the six panels of a column."""
     if not size(rows):
         return
@@ -136,7 +137,7 @@ def _stream(panels, rows, stream, model, gpu, gpus, style, lists) -> None:  # ty
         # The plan's parameters change at once: they keep the grid of the timeline.
         planned = name in {"alpha", "beta"}
         width = float(rows["width_s"][0]) if planned else SMOOTH_S
-        curves = [smooth(one, name, weight, width, _warm_end(one)) for one in seeds]
+        curves = [smooth(one, name, weight, width, warm_end) for one in seeds]
         x = max((time for time, _ in curves), key=len)
         stack = np.full((len(curves), len(x)), np.nan)
         for line, (_, values) in zip(stack, curves, strict=True):
@@ -181,14 +182,20 @@ def _range(panels: np.ndarray) -> tuple[float, float]:
 
 
 def _warm_end(rows: Columns) -> float:
-    """Return where the warm-up ends, s; 0 without one."""
+    """Return where the warm-up ends, s; 0 without one.
+
+    An interval without arrivals counts to the phase before, so the run in which a request comes soonest tells.
+    """
     of = rows["phase"] == "warmup"
-    return float((rows["time_s"] + rows["width_s"])[of].max()) if of.any() else 0.0
+    runs = np.array(
+        [f"{model} {gpu} {seed}" for model, gpu, seed in zip(rows["model"], rows["gpu"], rows["seed"], strict=True)]
+    )
+    ends = (rows["time_s"] + rows["width_s"])[of]
+    return min((float(ends[runs[of] == run].max()) for run in np.unique(runs[of])), default=0.0)
 
 
-def _warmup(panels, rows: Columns, style: Style) -> None:  # type: ignore[no-untyped-def]
+def _warmup(panels, end: float, style: Style) -> None:  # type: ignore[no-untyped-def]
     """Shade the warm-up phase."""
-    end = _warm_end(rows)
     if end:
         for panel in panels:
             panel.axvspan(0, end, color=style.get("shade"), linewidth=0, zorder=0)
