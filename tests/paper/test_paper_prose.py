@@ -80,6 +80,23 @@ def test_the_validation_is_told_from_its_tables():
     assert "from -12.5 % (a, decode) to +3.0 % (b, prefill)" in said[1]
 
 
+def test_what_stands_under_all_assumptions_is_told_from_the_table():
+    header = ["Claim", "Part", "Holds under", "Stands"]
+    rows = [
+        ["15", "beta", "3 of 3", "under all"],
+        ["15", "degradation", "2 of 3", "wherever it can be tested"],
+        ["16", "jump", "1 of 3", "under some"],
+        ["16", "spread", "2 of 3", "under some"],
+        ["17", "latency", "0 of 3", "under none"],
+        ["19", "sudden", "0 of 3", "nothing to test"],
+    ]
+    (said,) = prose.sections([], False, {"sensitivity": [header, *rows]})["validation"]
+    assert said.startswith("Of the 6 parts of claims 14 to 19, asked under 3 sets of assumptions")
+    assert "1 holds under all of them (15 (beta)), 1 holds under all that let it be tested (15 (degradation))" in said
+    assert "2 hold under some and not under others (16 (jump); 16 (spread)), 1 holds under none (17 (lat" in said
+    assert "and 1 has nothing to test under any (19 (sudden)) (@table_sensitivity, @sensitivity)." in said
+
+
 CASE = "llama-2-13b-chat a800"
 HOURS = [number(f"{model} {lag}", 0.95) for model in ("ChatGPT", "GPT-4") for lag in ("24h", "168h")]
 TOKENS = [number(f"ChatGPT {kind} tokens {lag}", 0.95) for kind in ("request", "response") for lag in ("24h", "168h")]

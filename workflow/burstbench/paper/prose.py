@@ -537,6 +537,30 @@ def _whole(text: str) -> int:
     return int(text.replace(",", ""))
 
 
+def _sensitivity(rows: Sequence[Mapping[str, str]]) -> str:
+    """Say which parts of the claims stand under all assumptions, which under some, which under none."""
+    tried = rows[0]["Holds under"].rpartition(" ")[2]
+    parts: dict[str, list[str]] = {}
+    for row in rows:
+        parts.setdefault(row["Stands"], []).append(f"{row['Claim']} ({row['Part']})")
+    said = [
+        f"{len(parts[stands])} {(one if len(parts[stands]) == 1 else more)} {under} ({'; '.join(parts[stands])})"
+        for stands, one, more, under in (
+            ("under all", "holds", "hold", "under all of them"),
+            ("wherever it can be tested", "holds", "hold", "under all that let it be tested"),
+            ("under some", "holds", "hold", "under some and not under others"),
+            ("under none", "holds", "hold", "under none"),
+            ("nothing to test", "has", "have", "nothing to test under any"),
+        )
+        if stands in parts
+    ]
+    return (
+        f"Of the {len(rows)} parts of claims 14 to 19, asked under {tried} sets of assumptions (kind of timeout,"
+        f" scheduler, host time, response lengths, reading of β, and some together), {listed(said)}"
+        " (@table_sensitivity, @sensitivity)."
+    )
+
+
 def _validation(tables: Mapping[str, Sequence[Sequence[str]]]) -> list[str]:
     said = []
     if "validation_scheduler" in tables:
@@ -575,4 +599,6 @@ def _validation(tables: Mapping[str, Sequence[Sequence[str]]]) -> list[str]:
         )
     if "validation_kernels" in tables:
         said.append("@validation_kernels and @table_validation_kernels show the errors by operator and size.")
+    if "sensitivity" in tables:
+        said.append(_sensitivity(_rows(tables["sensitivity"])))
     return said

@@ -100,8 +100,8 @@ def sensitivity(inputs: Inputs, runs: Sequence[Path]) -> Made:
             if verdict != here
         ]
         stands = "under all" if holds == len(verdicts) else "under none" if not holds else "under some"
-        if 0 < tested == holds < len(verdicts):
-            stands = "wherever it can be tested"
+        if tested == holds < len(verdicts):
+            stands = "wherever it can be tested" if tested else "nothing to test"
         rows.append([str(claim), part, here, f"{holds} of {len(verdicts)}", stands, "; ".join(other) or NONE])
     text = caption(
         "Claims 14 to 19 with the scorecard's own tests, asked of the study's cells simulated again under other "
