@@ -53,7 +53,7 @@ def sensitivity(inputs: Inputs, style: Style) -> Drawn:
     engine = figure.get_layout_engine()
     assert isinstance(engine, ConstrainedLayoutEngine)
     # The turned labels reach beyond what the layout makes room for.
-    engine.set(rect=(0.012, 0, 0.988, 1 - looks.STRIP_IN / figure.get_size_inches()[1]))
+    engine.set(rect=(0.025, 0, 0.975, 1 - looks.STRIP_IN / figure.get_size_inches()[1]))
     text = caption(
         "Which parts of claims 14 to 19 hold under other assumptions of the simulated engine, with the scorecard's own "
         "tests: each variant changes one assumption, or several, of the study",
