@@ -7,6 +7,7 @@ import yaml
 from burstbench import cluster
 from burstbench.errors import UserError
 from snakemake.profiles import ProfileConfigFileParser
+from snakemake.settings.types import MaxJobsPerTimespan
 from snakemake.shell import shell as snakemake_shell
 
 
@@ -106,6 +107,17 @@ def test_leftovers_that_cannot_be_asked_for_are_an_error(tmp_path, monkeypatch):
     monkeypatch.setattr(cluster, "ANSWER_S", 0.3)
     with pytest.raises(UserError, match=r"`squeue --me` did not answer within 0\.3 s"):
         cluster.cancel_leftovers()
+
+
+@pytest.mark.parametrize(
+    ("a_minute", "expected"), [(60, "5/5s"), (100, "8/5s"), (12, "1/5s"), (7, "1/9s"), (1, "1/60s")]
+)
+def test_submissions_are_never_more_than_allowed(mine, root, a_minute, expected):
+    mine(submit_per_minute=a_minute)
+    found = profile(root, "slurm_a800")["max-jobs-per-timespan"]
+    assert found == expected
+    limit = MaxJobsPerTimespan.parse_choice(found)
+    assert limit.max_jobs / limit.timespan <= a_minute / 60
 
 
 def test_arrays_hold_no_job_back(mine, root):
