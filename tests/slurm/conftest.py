@@ -1,9 +1,11 @@
 """A mini cluster, and a clone of the repository whose cells run on it."""
 
+import contextlib
 import hashlib
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -19,10 +21,8 @@ from workflow.conftest import ROOT, copy_of_the_repository, fetch
 from .minicluster import MiniCluster, why_not
 
 HERE = Path(__file__).parent
-# Every profile as it stands in the repository. On the command line: the study, and what makes a test wait less.
+# Every profile as it stands in the repository. On the command line beside the study: what makes a test wait less.
 OVERRIDES = [
-    "--configfile",
-    "study.yaml",
     "--slurm-init-seconds-before-status-checks",
     "1",
     "--quiet",
@@ -32,10 +32,16 @@ OVERRIDES = [
 
 
 class Clone:
-    """A clone on the cluster's shared file system, with a file of cluster facts that a user might have written."""
+    """A clone on the cluster's shared file system, with a file of cluster facts that a user might have written.
 
-    def __init__(self, folder: Path, cluster: MiniCluster) -> None:
-        self.folder, self.cluster = folder, cluster
+    Args:
+        folder: of the clone.
+        cluster: that runs.
+        studies: overlays in the clone.
+    """
+
+    def __init__(self, folder: Path, cluster: MiniCluster, studies: tuple[str, ...] = ("study.yaml",)) -> None:
+        self.folder, self.cluster, self.studies = folder, cluster, studies
         self.environment = os.environ | cluster.environment | {"PYTHONPATH": "workflow"}
         for name in ("SLURM_CONF", "SLURM_JOB_ID", "HF_TOKEN", "BURSTBENCH_MIRROR"):
             self.environment.pop(name, None)
@@ -47,13 +53,18 @@ class Clone:
         path = self.folder / "profiles/cluster.yaml"
         found = yaml.safe_load((ROOT / "profiles/cluster.yaml").read_text())
         found["light"]["where"] = "local"
+        found["submit_per_minute"] = 600
         found["vllm_python"] = str(self.folder / "standin")
         path.write_text(yaml.safe_dump(found | facts))
 
-    def start(self, *targets: str, profile: str = "slurm_both", options: tuple[str, ...] = ()) -> "Run":
-        """Start Snakemake on some targets, for example ``metrics/warmup/summary.parquet``."""
+    def start(
+        self, *targets: str, profile: str = "slurm_both", options: tuple[str, ...] = (), within: tuple[str, ...] = ()
+    ) -> "Run":
+        """Start Snakemake on some targets, for example ``metrics/warmup/summary.parquet``, below another command."""
         paths = [target if target.startswith("-") else f"results/slurm/{target}" for target in targets]
-        command = [sys.executable, "-m", "snakemake", *paths, "--profile", profile, *OVERRIDES, *options]
+        study = ["--configfile", *self.studies]
+        words = [*paths, "--profile", profile, *study, *OVERRIDES, *options]
+        command = [*within, sys.executable, "-m", "snakemake", *words]
         return Run(command, self)
 
     def snakemake(self, *targets: str, profile: str = "slurm_both", options: tuple[str, ...] = ()) -> str:
@@ -99,12 +110,17 @@ class Run:
         """What it has printed so far."""
         return self._log.read_text()
 
+    def kill(self) -> None:
+        """Kill it with all that it started here."""
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self.process.pid, signal.SIGKILL)
+
     def wait(self, within_s: float = 400.0) -> int:
         """Wait for its end."""
         try:
             return self.process.wait(within_s)
         except subprocess.TimeoutExpired:
-            self.process.kill()
+            self.kill()
             raise AssertionError(f"Snakemake did not end within {within_s:g} s:\n{self.printed()}") from None
 
 

@@ -67,15 +67,16 @@ class MiniCluster:
     Args:
         folder: for configuration, state, logs and GPU files.
         partitions: further lines of slurm.conf, for example partitions with a priority of their own.
+        credential_s: how long a job may take to start, and how long one waits that was put back into the queue.
         settings: further settings of slurm.conf, in place of those here.
     """
 
-    def __init__(self, folder: Path, partitions: str = "", **settings: str) -> None:
+    def __init__(self, folder: Path, partitions: str = "", credential_s: int = 120, **settings: str) -> None:
         self.folder = folder
         # The plugin takes SLURM_CONF out of the environment of `srun`: the commands themselves know the configuration.
         self.environment = {"PATH": os.pathsep.join([str(folder / "bin"), _PATH])}
         self.daemons: dict[str, subprocess.Popen[bytes]] = {}
-        self._partitions, self._settings = partitions, settings
+        self._partitions, self._credential_s, self._settings = partitions, credential_s, settings
 
     def __enter__(self) -> "MiniCluster":
         try:
@@ -139,6 +140,10 @@ class MiniCluster:
         lines = log.read_text().splitlines() if log.exists() else []
         return [dict(pair.split("=", 1) for pair in line.split() if "=" in pair) for line in lines]
 
+    def submitted(self) -> list[str]:
+        """The arguments of each call of sbatch, in order."""
+        return (self.folder / "submitted").read_text().splitlines()
+
     def tail(self) -> str:
         """The ends of the daemons' logs, for a message."""
         return "".join(f"\n--- {log.name}\n{log.read_text()[-1500:]}" for log in sorted(self.folder.glob("*.log")))
@@ -176,7 +181,7 @@ class MiniCluster:
             "SlurmUser": "root",
             "SlurmdUser": "root",
             "AuthType": "auth/munge",
-            "AuthInfo": f"socket={self.folder}/munge/socket",
+            "AuthInfo": f"socket={self.folder}/munge/socket,cred_expire={self._credential_s}",
             "StateSaveLocation": self.folder / "state",
             "SlurmdSpoolDir": self.folder / "spool/%n",
             "SlurmctldPidFile": self.folder / "slurmctld.pid",
@@ -194,8 +199,8 @@ class MiniCluster:
             "ReturnToService": 2,
             "SlurmdParameters": "config_overrides",
             # Quick to see what happens, so that tests need not wait.
-            "SchedulerParameters": "sched_min_interval=100000,bf_interval=1,batch_sched_delay=0,requeue_delay=1",
-            "SlurmdTimeout": 10,
+            "SchedulerParameters": "sched_min_interval=100000,bf_interval=1,batch_sched_delay=0",
+            "SlurmdTimeout": 60,
             "KillWait": 2,
             "MinJobAge": 300,
             "OverTimeLimit": 0,
@@ -205,7 +210,7 @@ class MiniCluster:
         for gpu, port in zip(GPUS, nodes, strict=True):
             lines.append(
                 f"NodeName={gpu}-1 NodeHostname={host} NodeAddr=127.0.0.1 Port={port} CPUs={CPUS} "
-                f"RealMemory={MEMORY_MB} Gres=gpu:{gpu}:8"
+                f"RealMemory={MEMORY_MB} Gres=gpu:{gpu}:8 Feature={gpu},tested"
             )
             lines.append(f"PartitionName={gpu} Nodes={gpu}-1 MaxTime=INFINITE State=UP")
             for number in range(8):
@@ -216,7 +221,8 @@ class MiniCluster:
         for name in COMMANDS:
             wrapper = self.folder / "bin" / name
             real = shutil.which(name, path=_PATH)
-            wrapper.write_text(f'#!/bin/sh\nSLURM_CONF={self.folder}/slurm.conf exec {real} "$@"\n')
+            note = f'echo "$*" >> {self.folder}/submitted\n' if name == "sbatch" else ""
+            wrapper.write_text(f'#!/bin/sh\n{note}SLURM_CONF={self.folder}/slurm.conf exec {real} "$@"\n')
             wrapper.chmod(0o755)
         (self.folder / "slurm.conf").write_text("\n".join([*lines, self._partitions]) + "\n")
         (self.folder / "gres.conf").write_text("\n".join(gres) + "\n")

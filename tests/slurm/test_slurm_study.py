@@ -49,11 +49,20 @@ def test_the_same_command_has_nothing_to_do(clone, printed):
     )
 
 
-def test_a_changed_beta_sends_exactly_its_cells(clone, printed):
+def test_a_changed_beta_sends_exactly_its_cells_once_a_wrong_partition_is_put_right(clone, printed):
+    targets = ("metrics/warmup/summary.parquet", "metrics/vary_beta/summary.parquet")
     study = clone.folder / "study.yaml"
     before = len(clone.cluster.finished_jobs())
     study.write_text(study.read_text().replace("to: 0.25", "to: 0.5"))
-    again = clone.snakemake("metrics/warmup/summary.parquet", "metrics/vary_beta/summary.parquet")
+    rows = yaml.safe_load((clone.folder / "profiles/cluster.yaml").read_text())["gpus"]
+    clone.facts(retries=0, gpus={gpu: row | {"partition": "a8000"} for gpu, row in rows.items()})
+    refused = clone.start(*targets)
+    status = refused.wait()
+    clone.facts()
+    assert status == 1
+    assert refused.printed().count("sbatch: error: invalid partition specified: a8000") >= 2
+    assert len(clone.cluster.finished_jobs()) == before
+    again = clone.snakemake(*targets)
     new = clone.cluster.finished_jobs()[before:]
     assert sorted(job["Partition"] for job in new) == ["a6000", "a800"]
     assert again.count("has been submitted with SLURM jobid") == 2
