@@ -273,6 +273,15 @@ class Server:
     async def wrong_count(self, writer, prompt):
         await self.send(writer, *stream(prompt + 1))
 
+    async def until_close(self, writer, prompt):
+        """Answer well, as HTTP/1.0 does: the end of the connection is the end of the answer."""
+        writer.write(b"HTTP/1.0 200 OK\r\nContent-Type: text/event-stream\r\n\r\n")
+        for data in stream(prompt):
+            writer.write(data)
+            await writer.drain()
+            await asyncio.sleep(0.001)
+        writer.close()
+
     async def early_close(self, writer, prompt):
         """Answer well, then close the connection that the client keeps."""
         await self.good(writer, prompt)

@@ -92,6 +92,7 @@ FAULTS = {
     "good": ("ok", 200, "", TOKENS),
     "drip": ("ok", 200, "", TOKENS),
     "early-close": ("ok", 200, "", TOKENS),
+    "until-close": ("ok", 200, "", TOKENS),
     "reset": ("connection", -1, "", -1),
     "close": ("connection", -1, "ServerDisconnected", -1),
     "reset-in-stream": ("connection", 200, "", 2),
