@@ -248,3 +248,19 @@ def test_responses_follow_the_published_curve(published):
     assert draws[cell == 0].mean() == pytest.approx(180, rel=0.03)
     assert np.quantile(draws, (0.05, 0.5, 0.95)) == pytest.approx([23, 168, 466], rel=0.03)
     assert draws.mean() == pytest.approx(219, rel=0.02)
+
+
+def test_hours_are_drawn_until_their_medians_are_the_published_ones(monkeypatch):
+    published = read_published(FOLDER)
+    stream = ("api", "ChatGPT")
+    right = np.maximum(np.nan_to_num(published.boxes["hourly_request_count", *stream][:, 2]), 1).astype(int)
+    draws = [right * 2, right * 2, right, right * 2]
+
+    def drawn(*_):
+        return np.tile(draws.pop(0), (30, 1))
+
+    monkeypatch.setattr(arrivals, "hourly_requests", drawn)
+    days = np.ones(30, bool), np.zeros((30, 24), bool), 1.0, np.random.default_rng(1)
+    found = arrivals.drawn_hours(published, stream, np.full(30, right.sum()), *days)
+    assert (found == right).all()
+    assert len(draws) == 1

@@ -19,6 +19,10 @@ DAY_S = 86400
 WINDOW_S = 1200
 PLACES = np.linspace(0, 1, 5)  # of a box's corners among the sorted values
 LEAST_FOR_QUARTILES = 7  # among fewer values, one would belong to two quartiles
+# When a draw of the hours is taken: at most so many hours whose median is off by more than so much; and how many draws.
+MEDIANS_OFF, MEDIAN_WITHIN, DRAWS = 2, 0.1, 20
+# Medians of fewer requests, or over fewer workdays, are not expected to be that exact.
+LEAST_MEDIAN, LEAST_WORKDAYS = 10, 20
 
 
 @dataclass(frozen=True)
@@ -236,6 +240,40 @@ def hourly_requests(
         else:
             high = half
     return whole_numbers(fit_boxes(np.where(active, guess, 0.0), totals, box, workdays), daily)
+
+
+def drawn_hours(
+    published: Published,
+    stream: Stream,
+    daily: Ints,
+    workdays: Bools,
+    closed: Bools,
+    scale: float,
+    rng: np.random.Generator,
+) -> Ints:
+    """Draw `hourly_requests` anew until the medians of the hours are the published ones: a draw given these medians.
+
+    In some draws the noise makes so many hours of few days busy that days and boxes cannot both be met. The first draw
+    with at most `MEDIANS_OFF` hours whose median is off by more than `MEDIAN_WITHIN` is taken; if there is none among
+    `DRAWS`, that with the fewest. In a trace of few workdays the first draw is.
+
+    Args and return value as `hourly_requests`.
+    """
+    wanted = published.boxes["hourly_request_count", *stream][:, 2] * scale
+    best, fewest = None, np.inf
+    for _ in range(DRAWS):
+        found = hourly_requests(published, stream, daily, workdays, closed, scale, rng)
+        off = 0
+        for hour in np.flatnonzero(wanted >= LEAST_MEDIAN) if workdays.sum() >= LEAST_WORKDAYS else ():
+            counts = found[workdays, hour]
+            counts = counts[counts > 0]
+            off += not len(counts) or abs(np.median(counts) / wanted[hour] - 1) > MEDIAN_WITHIN
+        if off < fewest:
+            best, fewest = found, off
+        if off <= MEDIANS_OFF:
+            break
+    assert best is not None
+    return best
 
 
 def filled_box(box: Floats) -> Floats:

@@ -30,7 +30,7 @@ from burstbench.trace.arrivals import (
     cell_totals,
     covered,
     daily_requests,
-    hourly_requests,
+    drawn_hours,
     silent_nights,
     whole_numbers,
 )
@@ -83,9 +83,8 @@ def make_twin(published: Published, rows: int, days: int, start: date, seed: int
     times, hourly = {}, {}
     for stream in STREAMS:
         daily = whole_numbers(calendar[stream][None, :], np.array([totals[stream]]))[0]
-        hourly[stream] = hourly_requests(
-            published, stream, daily, workdays, closed, scale, generator(seed, "twin", "hours", *stream)
-        )
+        rng = generator(seed, "twin", "hours", *stream)
+        hourly[stream] = drawn_hours(published, stream, daily, workdays, closed, scale, rng)
         times[stream] = arrival_times(hourly[stream], stream[0], edges, generator(seed, "twin", "windows", *stream))
     moments = np.concatenate([times[stream] for stream in STREAMS])
     order = np.argsort(moments, kind="stable")
