@@ -188,6 +188,8 @@ if layout.has("sensitivity"):
             f"{root}/logs/simulation/sensitivity.log",
         benchmark:
             f"{root}/benchmarks/simulation/sensitivity.tsv"
+        # The longest job of a simulated study: begun early, it does not end alone.
+        priority: 1
         conda:
             "../../envs/runtime.yaml"
         resources:
