@@ -7,7 +7,8 @@ is replaced: it computes nothing, asks the same step-time model as the simulator
 hands it, and the clock advances by that. Arrivals up to the clock are added before a step; a deadline that passes in a
 step is an abort that arrives during it. Both engines get the same requests; every step is compared: start, duration,
 prefill and decode tokens, requests running and waiting, preemptions, blocks in use; and every request: first scheduled,
-first token, end, tokens, preemptions, outcome. Nothing is fitted.
+first token, end, tokens, preemptions, outcome. Nothing is fitted. Where requests are refused, vLLM's own rule
+(`AsyncLLM.check_admission`) decides, on counts kept here: those of its API server, which this process does not have.
 
 vLLM schedules one step at a time here. On CUDA it schedules the next step before the tokens of the present one are
 known (`async_scheduling`); the simulator has no such mode.
@@ -22,7 +23,9 @@ import sys
 import tempfile
 import time
 from concurrent.futures import Future
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 os.environ.setdefault("VLLM_LOGGING_LEVEL", "ERROR")
@@ -39,8 +42,10 @@ from burstbench.serve.capacity import BLOCK_TOKENS, blocks, pool
 from burstbench.serve.gpus import Gpu, Model
 from vllm import SamplingParams
 from vllm.engine.arg_utils import EngineArgs
+from vllm.exceptions import MaxQueuedTokensError, QueueOverflowError
 from vllm.v1.core.sched.output import SchedulerOutput
 from vllm.v1.engine import EngineCoreRequest
+from vllm.v1.engine.async_llm import AsyncLLM
 from vllm.v1.engine.core import EngineCore
 from vllm.v1.executor.abstract import Executor
 from vllm.v1.kv_cache_interface import FullAttentionSpec
@@ -172,8 +177,10 @@ class Reference:
         self.core = EngineCore(arguments.create_engine_config(), VirtualGpu, log_stats=False)
         self.limits = limits
 
-    def run(self, arrival, prompt, response, timeout: str, limit: int) -> scheduler.Run:  # type: ignore[no-untyped-def]
-        """Serve the requests; the same arguments and result as `scheduler.simulate`."""
+    def run(  # type: ignore[no-untyped-def]
+        self, arrival, prompt, response, timeout: str, limit: int, bounds: scheduler.Limits | None = None
+    ) -> scheduler.Run:
+        """Serve the requests; arguments and result as of `scheduler.simulate`, which has `bounds` in its limits."""
         core, size = self.core, len(arrival)
         pool_of = core.scheduler.kv_cache_manager.block_pool
         first_scheduled, first_token, done = (np.full(size, -1, dtype=np.int64) for _ in range(3))
@@ -182,6 +189,18 @@ class Reference:
         now = arrived = expiry = queue_head = 0
         ended = np.zeros(size, dtype=bool)
         live = 0
+        bounds = bounds or self.limits
+        bounded = bounds.max_inside is not None or bounds.max_pending_tokens is not None
+        # What the rule asks of vLLM's front end.
+        front: Any = SimpleNamespace(
+            admission_stats=None,
+            scheduler_config=SimpleNamespace(
+                max_num_queued_reqs=bounds.max_inside, max_num_queued_tokens=bounds.max_pending_tokens
+            ),
+            get_num_unfinished_requests=lambda: live,
+            get_num_queued_tokens=lambda: int(prompt[:arrived][~ended[:arrived] & (first_token[:arrived] < 0)].sum()),
+            _record_admission_rejection=lambda reason: None,
+        )
 
         def give_up(request: int) -> None:
             nonlocal live
@@ -189,9 +208,18 @@ class Reference:
             live -= 1
             done[request], outcomes[request] = arrival[request] + limit, 1
 
-        def add_until(moment: int) -> None:
+        def add_until(moment: int) -> list[str]:
             nonlocal arrived, live
+            late: list[str] = []
             while arrived < size and arrival[arrived] <= moment:
+                if bounded:
+                    late += expired(int(arrival[arrived]))
+                    try:
+                        AsyncLLM.check_admission(front)
+                    except (QueueOverflowError, MaxQueuedTokensError):
+                        ended[arrived], done[arrived], outcomes[arrived] = True, arrival[arrived], 2
+                        arrived += 1
+                        continue
                 request = EngineCoreRequest(
                     request_id=str(arrived),
                     # No two requests share a block.
@@ -213,11 +241,22 @@ class Reference:
                 core.add_request(*core.preprocess_add_request(request))
                 arrived += 1
                 live += 1
+            return late + expired(moment)
 
         def expired(moment: int) -> list[str]:
-            nonlocal expiry
+            nonlocal expiry, queue_head
             names = []
-            while expiry < arrived and arrival[expiry] + limit <= moment:
+            # First come, first served: those never scheduled are the last ones.
+            while (
+                timeout == "queue"
+                and queue_head < arrived
+                and (first_scheduled[queue_head] >= 0 or ended[queue_head] or moment - arrival[queue_head] > limit)
+            ):
+                if first_scheduled[queue_head] < 0 and not ended[queue_head]:
+                    give_up(queue_head)
+                    names.append(str(queue_head))
+                queue_head += 1
+            while timeout == "total" and expiry < arrived and arrival[expiry] + limit <= moment:
                 if not ended[expiry]:
                     give_up(expiry)
                     names.append(str(expiry))
@@ -238,28 +277,16 @@ class Reference:
             used = self.limits.blocks - pool_of.get_num_free_blocks()
             steps.append([now, duration, prefill, decodes, len(inner.running), len(inner.waiting), victims, used])
             now += duration
-            if timeout == "total":
-                add_until(now)
-                names = expired(now - 1)
+            if timeout == "total" or bounded:
+                names = add_until(now - 1)
                 if names:
                     core.aborts_queue.put_nowait(names)
 
         core.model_executor.on_step = on_step
         while True:
-            add_until(now)
-            if timeout == "queue":
-                # First come, first served: those never scheduled are the last ones.
-                while queue_head < arrived and (
-                    first_scheduled[queue_head] >= 0 or ended[queue_head] or now - arrival[queue_head] > limit
-                ):
-                    if first_scheduled[queue_head] < 0 and not ended[queue_head]:
-                        give_up(queue_head)
-                        core.abort_requests([str(queue_head)])
-                    queue_head += 1
-            elif timeout == "total":
-                names = expired(now)
-                if names:
-                    core.abort_requests(names)
+            names = add_until(now)
+            if names:
+                core.abort_requests(names)
             if not live:
                 if arrived == size:
                     break
@@ -311,8 +338,10 @@ def compare(ours: scheduler.Run, theirs: scheduler.Run, arrival: scheduler.Ints)
         "first_different_step": int(np.argmax(different)) if different.any() else "",
         "preemptions": int(theirs.preemptions.sum()),
         "preemptions_simulator": int(ours.preemptions.sum()),
-        "timeouts": int(theirs.outcomes.sum()),
-        "timeouts_simulator": int(ours.outcomes.sum()),
+        "timeouts": int((theirs.outcomes == 1).sum()),
+        "timeouts_simulator": int((ours.outcomes == 1).sum()),
+        "rejections": int((theirs.outcomes == 2).sum()),
+        "rejections_simulator": int((ours.outcomes == 2).sum()),
         "mean_kv_usage": "",
         "requests_different": int(
             sum(
@@ -367,13 +396,15 @@ def main() -> None:
             )
         )  # fmt: skip
 
-        def case(labels, reference, arrival, prompt, response, timeout, limit) -> None:  # type: ignore[no-untyped-def]
+        def case(  # type: ignore[no-untyped-def]
+            labels, reference, arrival, prompt, response, timeout, limit, most=None, pending=None
+        ) -> None:
             nonlocal virtual, real
             start = time.perf_counter()
-            theirs = reference.run(arrival, prompt, response, timeout, limit)
+            limits = replace(reference.limits, max_inside=most, max_pending_tokens=pending)
+            theirs = reference.run(arrival, prompt, response, timeout, limit, limits)
             real += time.perf_counter() - start
             virtual += (theirs.steps[-1, 0] + theirs.steps[-1, 1]) / 1e9
-            limits = reference.limits
             ours = scheduler.simulate(
                 "v1", arrival, prompt, response, limits, times, timeout, limit, args.prefix_caching
             )
@@ -429,18 +460,31 @@ def main() -> None:
             timeout = str(rng.choice(scheduler.TIMEOUTS))
             limit = int(rng.integers(1, 30_000)) * 1_000_000 if timeout != "none" else 0
             labels = {"case": len(rows), "set": "random", "lengths": "uniform", "load": ""}
-            case(labels, reference, arrival, prompt, response, timeout, limit)
+            # A third of the cases refuse requests beyond a number of them, a third beyond a number of tokens.
+            most = int(rng.integers(1, 60)) if number % 3 == 1 else None
+            pending = int(rng.integers(100, 20_000)) if number % 3 == 2 else None
+            case(labels, reference, arrival, prompt, response, timeout, limit, most, pending)
         if reference:
             reference.core.shutdown()
 
     args.out.parent.mkdir(parents=True, exist_ok=True)
     with args.out.open("w", newline="", encoding="utf-8") as stream:
-        writer = csv.DictWriter(stream, list(rows[0]), lineterminator="\n")
+        # Rejections stand in the record alone.
+        columns = [name for name in rows[0] if not name.startswith("rejections")]
+        writer = csv.DictWriter(stream, columns, extrasaction="ignore", lineterminator="\n")
         writer.writeheader()
         writer.writerows(rows)
     totals = {
         key: int(sum(row[key] for row in rows))
-        for key in ("requests", "steps", "steps_different", "requests_different", "preemptions", "timeouts")
+        for key in (
+            "requests",
+            "steps",
+            "steps_different",
+            "requests_different",
+            "preemptions",
+            "timeouts",
+            "rejections",
+        )
     }
     record = {
         "what": "the compiled v1 scheduler against vLLM's EngineCore in virtual time, same step-time model",
