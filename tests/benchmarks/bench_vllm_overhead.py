@@ -21,7 +21,9 @@ REQUESTS, PROMPT, RESPONSE = 1200, 64, 32
 
 def tokens_per_second(folder: Path, recorded: bool) -> float:
     """Serve one burst."""
-    cell = Cell(folder, np.full(REQUESTS, PROMPT), np.zeros(REQUESTS), RESPONSE, vllm={"max_num_seqs": 64})
+    # No request may time out: what it computed until then would not count.
+    options = {"max_num_seqs": 64, "timeout": {"kind": "total", "seconds": 600}, "lag_limit_s": None}
+    cell = Cell(folder, np.full(REQUESTS, PROMPT), np.zeros(REQUESTS), RESPONSE, vllm=options)
     names = ("plan.parquet", "plan.json", "pool.arrow", "requests.parquet", "steps.parquet", "run.json", "server.log")
     record = vllm.serve(cell.settings, *(folder / name for name in names), recorded=recorded)
     if recorded:

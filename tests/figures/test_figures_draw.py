@@ -97,6 +97,23 @@ def test_every_published_number_is_drawn_but_lower_limits(drawn: dict, tables: d
     assert errors["requests: all"] == pytest.approx(3)
 
 
+def test_runs_of_seconds_are_drawn_on_their_grid(tables: dict, tmp_path: Path) -> None:
+    given = dict(factory.tables_of("fig16", tables))
+    for name in ("mirror_conversation_timeline", "mirror_api_timeline"):
+        table = pq.read_table(tables[name])
+        given[name] = tmp_path / f"{name}.parquet"
+        pq.write_table(table.filter(pc.less(table["time_s"], 30)), given[name])
+    pictures = []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(looks, "save", lambda picture, *_: pictures.append(picture))
+        draw_figure("fig16", given, factory.FACTS, factory.LOOK, factory.MATPLOTLIBRC, tmp_path / "fig16")
+    for panel in pictures[0].axes:
+        assert panel.lines
+        assert panel.get_xlim() == (0, 30)
+        assert all(5 <= x <= 25 for line in panel.lines for x in line.get_xdata() if len(line.get_xdata()) > 2)
+        assert any(len(line.get_xdata()) == 3 for line in panel.lines), panel.get_ylabel()
+
+
 @pytest.mark.parametrize("figure", ["fig01", "fig03", "fig04", "fig10", "fig14"])
 def test_a_short_trace_of_one_service_is_drawn(figure: str, tables: dict, tmp_path: Path) -> None:
     """One day of an API with one model, most hours of it empty: as a user's own trace may be."""

@@ -23,7 +23,9 @@ FIG17 = Artifact(
     {},
     ("engine",),
 )
-SMOOTH_S = 60.0  # Fig. 16 draws means over a minute: one 20-minute window of the trace, compressed
+SMOOTH_S = 60.0  # Fig. 16 draws means over a minute: one 20-minute window of the trace, compressed;
+FEW = 40  # values of a line, below which each has a marker
+SHORT = 10  # a run of fewer minutes is drawn on the grid of its timeline
 # Column, label, scale factor, axis ("linear", "log"), weight of an interval in a mean over several.
 TIMELINE_ROWS = (
     ("alpha", "α", 1.0, "linear", ""),
@@ -73,11 +75,15 @@ def fig16(inputs: Inputs, style: Style) -> Drawn:
     models = distinct(np.concatenate([rows["model"] for _, rows in streams]))
     figure, axes = looks.canvas(style, "double", 6.2, len(TIMELINE_ROWS), 2, sharex="col", sharey="row")
     lists: dict[str, list] = {name: [] for name in ("stream", "model", "gpu", "quantity", "seed", "time_s", "value")}
+    lasted = max((float((rows["time_s"] + rows["width_s"]).max()) for _, rows in streams if size(rows)), default=0.0)
+    grid = max((float(rows["width_s"][0]) for _, rows in streams if size(rows)), default=SMOOTH_S)
+    smooth_s = SMOOTH_S if lasted >= SHORT * SMOOTH_S else grid
     for column, (stream, rows) in enumerate(streams):
         end = _warm_end(rows)
         for gpu in gpus:
             for model in models:
-                _stream(axes[:, column], where(rows, gpu=gpu, model=model), end, stream, model, gpu, gpus, style, lists)
+                cell = where(rows, gpu=gpu, model=model)
+                _stream(axes[:, column], cell, end, smooth_s, stream, model, gpu, gpus, style, lists)
         _warmup(axes[:, column], end, style)
         looks.letter(axes[0, column], column, f"{style.service(stream).label} stream")
         axes[-1, column].set_xlabel("time from the start of the run (s)")
@@ -116,7 +122,7 @@ def fig16(inputs: Inputs, style: Style) -> Drawn:
     requests = "; ".join(f"{stream} {int(rows['arrivals'].sum()):,}" for stream, rows in streams)
     text = caption(
         f"{names} under streams mirrored from the trace's conversation and API services: planned α and β, KV-cache "
-        f"use, latency of answered requests, tokens processed, and failures; means over {SMOOTH_S:g} s",
+        f"use, latency of answered requests, tokens processed, and failures; means over {smooth_s:g} s",
         inputs.facts,
         ("trace", "engine"),
         "all requests; latency: answered ones, by when they were due",
@@ -127,7 +133,7 @@ def fig16(inputs: Inputs, style: Style) -> Drawn:
     return Drawn(figure, text, lists)
 
 
-def _stream(panels, rows, warm_end, stream, model, gpu, gpus, style, lists) -> None:  # type: ignore[no-untyped-def]
+def _stream(panels, rows, warm_end, smooth_s, stream, model, gpu, gpus, style, lists) -> None:  # type: ignore[no-untyped-def]
     """Draw one cell's seeds and their mean into the six panels of a column."""
     if not size(rows):
         return
@@ -136,7 +142,7 @@ def _stream(panels, rows, warm_end, stream, model, gpu, gpus, style, lists) -> N
     for panel, (name, _, factor, _, weight) in zip(panels, TIMELINE_ROWS, strict=True):
         # The plan's parameters change at once: they keep the grid of the timeline.
         planned = name in {"alpha", "beta"}
-        width = float(rows["width_s"][0]) if planned else SMOOTH_S
+        width = float(rows["width_s"][0]) if planned else smooth_s
         curves = [smooth(one, name, weight, width, warm_end) for one in seeds]
         x = max((time for time, _ in curves), key=len)
         stack = np.full((len(curves), len(x)), np.nan)
@@ -149,7 +155,9 @@ def _stream(panels, rows, warm_end, stream, model, gpu, gpus, style, lists) -> N
         if len(stack) > 1 and not planned:
             panel.plot(x, stack.T, color=look.colour, linewidth=0.4, alpha=0.5)
         drawn = "steps-mid" if planned else "default"
-        panel.plot(x, mean, color=look.colour, linestyle=look.line, linewidth=1.0, drawstyle=drawn)
+        # A line of one value is seen by its marker alone.
+        dots = {"marker": "o", "markersize": 2.0} if len(x) < FEW else {}
+        panel.plot(x, mean, color=look.colour, linestyle=look.line, linewidth=1.0, drawstyle=drawn, **dots)
         numbers = [(str(one["seed"][0]), line) for one, line in zip(seeds, stack, strict=True) if not planned]
         for seed, line in [*numbers, ("mean", mean)]:
             # A planned parameter is a step function: where it changes says it all.
