@@ -24,5 +24,9 @@ def shared_data() -> Path:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Put the slow files first: a worker takes a file at a time, and one taken last leaves the other cores idle."""
-    items.sort(key=lambda item: item.get_closest_marker("slow") is None)
+    """Put the slow files first, in the order of their marks.
+
+    A worker takes a file at a time: a slow one taken last would leave the other cores idle.
+    """
+    marks = {item.nodeid: item.get_closest_marker("slow") for item in items}
+    items.sort(key=lambda item: mark.args[0] if (mark := marks[item.nodeid]) else 99)

@@ -9,7 +9,7 @@ import pytest
 
 from .conftest import prepare
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.slow(3)
 
 CELLS = [f"results/slurm/serve/{name}/llama-2-7b-chat_a800_s1" for name in ("vary_alpha", "vary_beta", "vary_theta")]
 SUMMARY = "results/slurm/metrics/vary_alpha/summary.parquet"

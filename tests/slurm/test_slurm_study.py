@@ -7,7 +7,7 @@ import sys
 import pytest
 import yaml
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.slow(3)
 
 CELLS = {gpu: f"llama-2-7b-chat_{gpu}_s1" for gpu in ("a800", "a6000")}
 

@@ -18,7 +18,7 @@ if not PYTHON.exists():
     pytest.skip(f"{PYTHON} is not there: `make .venv-vllm/.done` installs vLLM", allow_module_level=True)
 
 # One worker runs them all: each server wants a core.
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.slow(4)
 
 RATE, REQUESTS = 5, 100
 

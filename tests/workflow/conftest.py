@@ -84,11 +84,20 @@ def fetch_what_the_studies_need() -> None:
 
 @pytest.fixture(scope="session")
 def finished(tmp_path_factory) -> Repository:
-    """The small study, finished. Tests may change the copy but must put it back."""
+    """The small study, finished: a worker's own copy of what the first one made. Tests that change it put it back."""
     fetch_what_the_studies_need()
-    repository = copy_of_the_repository(tmp_path_factory.mktemp("study"))
-    repository.snakemake()
-    return repository
+    # Workers have folders of their own in one of the session; without workers that is the session's.
+    base = tmp_path_factory.getbasetemp()
+    made = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "finished"
+    with open(f"{made}.lock", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not made.exists():
+            begun = copy_of_the_repository(tmp_path_factory.mktemp("begun"))
+            begun.snakemake()
+            begun.folder.rename(made)
+    own = tmp_path_factory.mktemp("study") / "repository"
+    shutil.copytree(made, own, symlinks=True)
+    return Repository(own)
 
 
 def change(path: Path, **changes: object) -> None:

@@ -9,7 +9,7 @@ from burstbench.layout import SIMULATION_FIGURES, SUPPLEMENT_FIGURES, VALIDATION
 
 from .conftest import change, jobs
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.slow(5)
 
 PAPER = Counter(
     {

@@ -19,7 +19,7 @@ CELLS = [f"{experiment}/tiny_cpu_s1" for experiment in SMOKE["experiments"]]
 if not PYTHON.exists():
     pytest.skip(f"{PYTHON} is not there: `make .venv-vllm/.done` installs vLLM", allow_module_level=True)
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.slow(1)
 
 
 @pytest.fixture(scope="module")
