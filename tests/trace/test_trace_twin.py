@@ -250,17 +250,10 @@ def test_responses_follow_the_published_curve(published):
     assert draws.mean() == pytest.approx(219, rel=0.02)
 
 
-def test_hours_are_drawn_until_their_medians_are_the_published_ones(monkeypatch):
-    published = read_published(FOLDER)
-    stream = ("api", "ChatGPT")
-    right = np.maximum(np.nan_to_num(published.boxes["hourly_request_count", *stream][:, 2]), 1).astype(int)
+def test_hours_are_drawn_until_their_medians_are_the_published_ones():
+    wanted = read_published(FOLDER).boxes["hourly_request_count", "api", "ChatGPT"][:, 2]
+    right = np.maximum(np.nan_to_num(wanted), 1).astype(int)
     draws = [right * 2, right * 2, right, right * 2]
-
-    def drawn(*_):
-        return np.tile(draws.pop(0), (30, 1))
-
-    monkeypatch.setattr(arrivals, "hourly_requests", drawn)
-    days = np.ones(30, bool), np.zeros((30, 24), bool), 1.0, np.random.default_rng(1)
-    found = arrivals.drawn_hours(published, stream, np.full(30, right.sum()), *days)
+    found = arrivals.drawn_hours(wanted, np.ones(30, bool), lambda: np.tile(draws.pop(0), (30, 1)))
     assert (found == right).all()
     assert len(draws) == 1

@@ -299,12 +299,12 @@ def caption(what: str, facts: Mapping[str, Any], origins: Sequence[str], filters
 
 
 def reading_error(inputs: Inputs, table: str, quantity: str, service: str, model: str) -> float:
-    """Return how exactly a figure's published values of one service and model could be read; 0 where nobody said."""
+    """Return how exactly a figure's published values of one service and model could be read; NaN where nobody said."""
     if not inputs.has("published_reading_errors"):
-        return 0.0
+        return np.nan
     rows = where(inputs.read("published_reading_errors"), table=table, quantity=quantity)
     rows = where(rows, service=PUBLISHED_SERVICES[service], model=model)
-    return float(rows["reading_error"][0]) if len(rows["reading_error"]) else 0.0
+    return float(rows["reading_error"][0]) if len(rows["reading_error"]) else np.nan
 
 
 def reading_error_text(inputs: Inputs, table: str, quantity: str, service: str, models: Sequence[str]) -> str:

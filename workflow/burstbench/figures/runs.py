@@ -23,9 +23,9 @@ FIG17 = Artifact(
     {},
     ("engine",),
 )
-SMOOTH_S = 60.0  # Fig. 16 draws means over a minute: one 20-minute window of the trace, compressed;
-FEW = 40  # values of a line, below which each has a marker
-SHORT = 10  # a run of fewer minutes is drawn on the grid of its timeline
+SMOOTH_S = 60.0  # Fig. 16 draws means over a minute: one 20-minute window of the trace, compressed
+SHORT = 10  # runs of fewer minutes are drawn on the grid of their timeline
+FEW = 40  # values of a line of Fig. 16, below which each has a marker
 # Column, label, scale factor, axis ("linear", "log"), weight of an interval in a mean over several.
 TIMELINE_ROWS = (
     ("alpha", "α", 1.0, "linear", ""),

@@ -16,8 +16,8 @@ import pyarrow.compute as pc
 from burstbench.contracts import CELL_METRICS, SUMMARY, TIMELINE
 from burstbench.files import read_json
 
+# Seeds of each cell that are shown one by one, the first of them: ten would double the page.
 SEEDS = 2
-"""Seeds of each cell that are shown one by one, the first of them: ten would double the page."""
 
 MODEL = {"column": "model"}
 _HOURS = {"x": "hour", "x_name": "hour of the day", "choose": [MODEL]}

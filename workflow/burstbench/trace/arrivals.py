@@ -3,6 +3,7 @@
 What is published decides as far as it goes; what nobody published stands in `Assumptions`.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import date, timedelta
 
@@ -242,27 +243,24 @@ def hourly_requests(
     return whole_numbers(fit_boxes(np.where(active, guess, 0.0), totals, box, workdays), daily)
 
 
-def drawn_hours(
-    published: Published,
-    stream: Stream,
-    daily: Ints,
-    workdays: Bools,
-    closed: Bools,
-    scale: float,
-    rng: np.random.Generator,
-) -> Ints:
-    """Draw `hourly_requests` anew until the medians of the hours are the published ones: a draw given these medians.
+def drawn_hours(wanted: Floats, workdays: Bools, draw: Callable[[], Ints]) -> Ints:
+    """Draw the hours anew until their medians are the published ones: a draw given these medians.
 
     In some draws the noise makes so many hours of few days busy that days and boxes cannot both be met. The first draw
     with at most `MEDIANS_OFF` hours whose median is off by more than `MEDIAN_WITHIN` is taken; if there is none among
     `DRAWS`, that with the fewest. In a trace of few workdays the first draw is.
 
-    Args and return value as `hourly_requests`.
+    Args:
+        wanted: shape (24,), published medians of the hours.
+        workdays: shape (days,).
+        draw: `hourly_requests` of a stream; gives others each time.
+
+    Returns:
+        Shape (days, 24), as `hourly_requests`.
     """
-    wanted = published.boxes["hourly_request_count", *stream][:, 2] * scale
     best, fewest = None, np.inf
     for _ in range(DRAWS):
-        found = hourly_requests(published, stream, daily, workdays, closed, scale, rng)
+        found = draw()
         off = 0
         for hour in np.flatnonzero(wanted >= LEAST_MEDIAN) if workdays.sum() >= LEAST_WORKDAYS else ():
             counts = found[workdays, hour]

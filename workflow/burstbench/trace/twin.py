@@ -9,6 +9,7 @@ the paper holds; where one that the paper states settles a free number, it is sa
 """
 
 import argparse
+import functools
 from datetime import date, timedelta
 from pathlib import Path
 from typing import Any
@@ -31,6 +32,7 @@ from burstbench.trace.arrivals import (
     covered,
     daily_requests,
     drawn_hours,
+    hourly_requests,
     silent_nights,
     whole_numbers,
 )
@@ -84,7 +86,9 @@ def make_twin(published: Published, rows: int, days: int, start: date, seed: int
     for stream in STREAMS:
         daily = whole_numbers(calendar[stream][None, :], np.array([totals[stream]]))[0]
         rng = generator(seed, "twin", "hours", *stream)
-        hourly[stream] = drawn_hours(published, stream, daily, workdays, closed, scale, rng)
+        draw = functools.partial(hourly_requests, published, stream, daily, workdays, closed, scale, rng)
+        wanted = published.boxes["hourly_request_count", *stream][:, 2] * scale
+        hourly[stream] = drawn_hours(wanted, workdays, draw)
         times[stream] = arrival_times(hourly[stream], stream[0], edges, generator(seed, "twin", "windows", *stream))
     moments = np.concatenate([times[stream] for stream in STREAMS])
     order = np.argsort(moments, kind="stable")
