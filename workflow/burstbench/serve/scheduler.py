@@ -6,6 +6,10 @@ engine looks at its queue only between steps, as vLLM does; when it has nothing 
 Waiting requests are two queues: those preempted (a stack; the latest preempted is first, as vLLM puts it in front) and,
 behind them, those never scheduled, which are a range [head, taken) of the queue of requests in order of arrival. A
 request that is refused never enters that queue.
+
+Most steps only repeat the one before: every running request decodes one more token and nothing else happens. Such a
+stretch is foreseen (`_outlook`), its steps cost the same whatever the size of the batch, and what they did to each
+request is written down once, at its end (`_settle`).
 """
 
 import functools
@@ -541,6 +545,68 @@ def _receive(
     )  # fmt: skip
 
 
+@numba.njit
+def _outlook(
+    waiting: int, same: bool, spare: int, max_tokens: int, count: Ints, batch: Ints, run: Ints, prompt: Ints,
+    response: Ints, computed: Ints, produced: Ints, held: Ints, prefilling: Ints, padded: Ints, phases: Ints,
+) -> int:  # fmt: skip
+    """Return in how many of the next steps, at most, every running request decodes and none ends; 0 if not foreseen.
+
+    What waits must still be blocked: `same`, the last step was one of decoding alone after which all go on, so that
+    fewer blocks are free than when the first in the queue did not fit. The caller watches the clock and the free
+    blocks, of which `spare` are left over. Fills `batch` as for the step before the first, and `phases`: [16] blocks
+    that each of 16 steps takes; then they repeat.
+    """
+    running = count[_N]
+    if running == 0 or running > max_tokens or (waiting > 0 and not same) or count[_FREE] < spare:
+        return 0
+    steps = response[run[0]] - produced[run[0]]
+    for position in range(running):
+        request = run[position]
+        steps = min(steps, response[request] - produced[request])
+        if steps < 3 or prefilling[request]:
+            return 0
+    phases[:] = 0
+    batch[:] = 0
+    for position in range(running):
+        request = run[position]
+        room = held[request] * BLOCK_TOKENS - computed[request]
+        if room >= BLOCK_TOKENS:
+            return 0
+        phases[room] += 1
+        batch[_CONTEXT_SUM] += computed[request]
+        batch[_CONTEXT_MAX] = max(batch[_CONTEXT_MAX], computed[request])
+    batch[_BATCH] = batch[_DECODES] = running
+    batch[_PADDED] = padded[running]
+    return steps - 1
+
+
+@numba.njit
+def _settle(ahead: int, count: Ints, run: Ints, computed: Ints, produced: Ints, held: Ints) -> None:
+    """Write down what so many steps of a stretch did to each running request; their blocks are taken already."""
+    for position in range(count[_N]):
+        request = run[position]
+        computed[request] += ahead
+        produced[request] += ahead
+        held[request] = max(held[request], (computed[request] + BLOCK_TOKENS - 1) // BLOCK_TOKENS)
+
+
+@numba.njit
+def _next_event(timeout: int, limit: int, count: Ints, queue: Ints, state: Ints, arrival: Ints) -> int:
+    """Return when the next request arrives or runs out of time, whichever is first."""
+    event = np.iinfo(np.int64).max
+    if count[_ARRIVED] < arrival.size:
+        event = arrival[count[_ARRIVED]]
+    if timeout == 1 and count[_HEAD] < count[_TAKEN]:
+        event = min(event, arrival[queue[count[_HEAD]]] + limit + 1)
+    if timeout == 2:
+        while count[_EXPIRY] < count[_TAKEN] and state[queue[count[_EXPIRY]]] == _ENDED:
+            count[_EXPIRY] += 1
+        if count[_EXPIRY] < count[_TAKEN]:
+            event = min(event, arrival[queue[count[_EXPIRY]]] + limit)
+    return event
+
+
 def _simulate(
     is_v1: bool, arrival: Ints, prompt: Ints, response: Ints, blocks: int, max_requests: int, max_tokens: int,
     watermark: int, max_paddings: int, padded: Ints, timeout: int, limit: int, max_inside: int, max_pending: int,
@@ -575,36 +641,59 @@ def _simulate(
     totals = np.zeros(6, np.int64)
     steps = 0
     now = np.int64(0)
+    # Whether what happens within a step, not only between two, can change the batch.
+    strict = timeout == 2 or max_inside >= 0 or max_pending >= 0
+    # v0 decodes only while a block is free, whether it is needed or not.
+    spare = 0 if is_v1 else 1
+    # The present stretch: steps left, steps done, when something ends it early, blocks that each step takes.
+    left, ahead, event = 0, 0, np.int64(0)
+    phases = np.zeros(BLOCK_TOKENS, np.int64)
+    work = 0.0
     while True:
-        _receive(
-            now, max_inside, max_pending, timeout, limit, count, run, queue, state, held, arrival, done, outcomes,
-            computed, chunk, prompt, first_token, leavings, place,
-        )  # fmt: skip
-        if count[_N] == 0 and count[_STACKED] == 0 and count[_HEAD] == count[_TAKEN]:
-            if count[_ARRIVED] == requests:
-                break
-            now = arrival[count[_ARRIVED]]
-            continue
-
-        batch[:] = 0
-        if is_v1:
-            work = _schedule_v1(
-                now, max_requests, max_tokens, count, batch, run, queue, stack, state, computed, held, chunk,
-                prefilling, preemptions, prompt, produced, first_scheduled, leavings, place,
-            )  # fmt: skip
+        if event <= now or count[_FREE] - phases[ahead % BLOCK_TOKENS] < spare:
+            left = 0
+        if left == 0 and ahead > 0:
+            _settle(ahead, count, run, computed, produced, held)
+            ahead = 0
+        if left > 0:
+            batch[_CONTEXT_SUM] += batch[_DECODES]
+            batch[_CONTEXT_MAX] += 1
+            work = 0.0
         else:
-            work = _schedule_v0(
-                now, max_requests, max_tokens, watermark, max_paddings, padded, count, batch, run, queue, stack, state,
-                computed, held, chunk, prefilling, preemptions, prompt, produced, first_scheduled, leavings, place,
+            _receive(
+                now, max_inside, max_pending, timeout, limit, count, run, queue, state, held, arrival, done, outcomes,
+                computed, chunk, prompt, first_token, leavings, place,
             )  # fmt: skip
-        if batch[_BATCH] == 0:
-            # v0 alone: the only running request preempted itself. It is admitted at once, without a step.
-            continue
+            if count[_N] == 0 and count[_STACKED] == 0 and count[_HEAD] == count[_TAKEN]:
+                if count[_ARRIVED] == requests:
+                    break
+                now = arrival[count[_ARRIVED]]
+                continue
+            batch[:] = 0
+            if is_v1:
+                work = _schedule_v1(
+                    now, max_requests, max_tokens, count, batch, run, queue, stack, state, computed, held, chunk,
+                    prefilling, preemptions, prompt, produced, first_scheduled, leavings, place,
+                )  # fmt: skip
+            else:
+                work = _schedule_v0(
+                    now, max_requests, max_tokens, watermark, max_paddings, padded, count, batch, run, queue, stack,
+                    state, computed, held, chunk, prefilling, preemptions, prompt, produced, first_scheduled, leavings,
+                    place,
+                )  # fmt: skip
+            if batch[_BATCH] == 0:
+                # v0 alone: the only running request preempted itself. It is admitted at once, without a step.
+                continue
         time_s = _step_seconds(
             linear_s, head_s, attention, batch[_PADDED], batch[_BATCH], batch[_DECODES], batch[_CONTEXT_SUM],
             batch[_CONTEXT_MAX], batch[_CHUNKS], work,
         )  # fmt: skip
         duration = max(np.int64(1), np.int64(np.floor(time_s * 1e9 + 0.5)))
+        if left > 0:
+            if strict and event < now + duration:
+                left = 0
+                continue
+            _take(count, leavings, phases[ahead % BLOCK_TOKENS])
         waiting = count[_TAKEN] - count[_HEAD] + count[_STACKED]
         totals[STEP_COUNT] += 1
         totals[END] = now + duration
@@ -657,7 +746,12 @@ def _simulate(
             steps += 1
 
         end = now + duration
-        if timeout == 2 or max_inside >= 0 or max_pending >= 0:
+        if left > 0:
+            left -= 1
+            ahead += 1
+            now = end
+            continue
+        if strict:
             # A token that comes after its request's deadline is not delivered; what the step ends is not ended yet.
             _receive(
                 end - 1, max_inside, max_pending, timeout, limit, count, run, queue, state, held, arrival, done,
@@ -685,6 +779,14 @@ def _simulate(
             kept += 1
         count[_N] = kept
         now = end
+        waiting = count[_TAKEN] - count[_HEAD] + count[_STACKED]
+        same = not strict and kept == batch[_DECODES] and batch[_CHUNKS] == 0 and batch[_VICTIMS] == 0
+        left = _outlook(
+            waiting, same, spare, max_tokens, count, batch, run, prompt, response, computed, produced, held, prefilling,
+            padded, phases,
+        )  # fmt: skip
+        if left > 0:
+            event = _next_event(timeout, limit, count, queue, state, arrival)
     return (
         first_scheduled, first_token, done, produced, preemptions, outcomes, log[:steps].copy(),
         timeline[: row + 1].copy(), totals,
