@@ -1,6 +1,7 @@
 """Three load clients side by side: ours, vLLM's bench and AIPerf, on one server, with the same load. Asserts nothing.
 
     python tests/benchmarks/compare_clients.py --out clients.csv
+    python tests/benchmarks/compare_clients.py --summary clients.csv
 
 A server on the loopback, a process of its own, stamps the arrival of each request (monotonic clock) and streams its
 answer one token a write, in the form of vLLM's events. Each client sends the same Gamma load from one worker.
@@ -8,11 +9,17 @@ answer one token a write, in the form of vLLM's events. Each client sends the sa
 - lateness: arrival at the server minus the time that the client's own schedule names, less the smallest of the run:
   two of the three do not tell when their schedule began. Their schedules are what they drew: vLLM's gaps are recorded
   as they are drawn, AIPerf's are drawn again from the seed by its own generator.
-- rate_error: achieved against asked rate, from the first to the last arrival.
+- rate_error: achieved against asked rate, from the first to the last arrival; rate_error_of_schedule is that of the
+  client's own schedule. A single one is chance: of schedules drawn truly it has the standard deviation
+  rate_sd_expected, (shape x gaps)^-1/2. A client whose errors spread far less over the seeds has rescaled its gaps, and
+  does not send the process that was asked for. What a client does to its schedule is the difference of the two.
 - ks_drawn, ks_true: Kolmogorov-Smirnov distance of the gaps at the server from those drawn, and from the Gamma asked
-  for; ks_floor is what gaps drawn with no error at all reach 19 times in 20.
+  for; ks_schedule is that of the client's own schedule from that Gamma, before anything was sent. Gaps drawn with no
+  error at all have ks_expected in the mean, and reach ks_floor once in 20. Below that, smaller is luck, not better.
 - cpu_us: CPU time of the client's whole process tree from the first arrival to the last answer, by request; a token's
   cost is the difference of two runs that differ in the tokens of an answer alone.
+
+A row is one run with one seed; --summary prints the mean and, after +-, the standard deviation over the seeds.
 
 The peers are installed under $XDG_CACHE_HOME/burstbench/peers when first needed: vLLM as the repository's own
 `.venv-vllm` (make .venv-vllm/.done), AIPerf in a virtual environment.
@@ -32,6 +39,7 @@ import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -358,14 +366,16 @@ def measure(name: str, load: Load, gap_s: float) -> dict[str, Any]:
         schedule = CLIENTS[name](load, run)
         arrived = run.stamps()
     row: dict[str, Any] = {"client": name, "rate_per_s": load.rate, "shape": load.shape, "tokens": load.tokens}
-    row |= {"requests": load.requests, "arrived": len(arrived), "load_before": round(others, 2)}
+    row |= {"seed": load.seed, "requests": load.requests, "arrived": len(arrived), "load_before": round(others, 2)}
     if len(arrived) > 1:
         gaps = np.diff(arrived)
         asked = stats.gamma(load.shape, scale=1 / (load.rate * load.shape)).cdf
         row["rate_error"] = (len(arrived) - 1) / np.ptp(arrived) / load.rate - 1
+        row["rate_sd_expected"] = (load.shape * len(gaps)) ** -0.5
         row["rate_error_of_schedule"] = (len(schedule) - 1) / np.ptp(schedule) / load.rate - 1
         row["ks_true"] = stats.kstest(gaps, asked).statistic
-        row["ks_floor"] = stats.kstwo.ppf(0.95, len(gaps))
+        row["ks_schedule"] = stats.kstest(np.diff(schedule), asked).statistic
+        row["ks_expected"], row["ks_floor"] = stats.kstwo.mean(len(gaps)), stats.kstwo.ppf(0.95, len(gaps))
         row["ks_drawn"] = ks_distance(np.diff(schedule), gaps)
     if len(arrived) == load.requests:
         late = arrived - schedule
@@ -375,8 +385,38 @@ def measure(name: str, load: Load, gap_s: float) -> dict[str, Any]:
     return row
 
 
-COLUMNS = "client rate_per_s shape tokens requests arrived late_p50_ms late_p99_ms late_p100_ms rate_error "
-COLUMNS += "rate_error_of_schedule ks_drawn ks_true ks_floor cpu_us_per_request cpu_us_per_token load_before"
+COLUMNS = "client rate_per_s shape tokens seed requests arrived late_p50_ms late_p99_ms late_p100_ms rate_error "
+COLUMNS += "rate_error_of_schedule rate_sd_expected ks_drawn ks_true ks_schedule ks_expected ks_floor "
+COLUMNS += "cpu_us_per_request cpu_us_per_token load_before"
+
+
+def summary(path: Path) -> None:
+    """Print what several seeds say, as a table in Markdown.
+
+    Args:
+        path: CSV that this script wrote.
+    """
+    groups: dict[tuple[str, ...], list[dict[str, str]]] = {}
+    with open(path, newline="") as stream:
+        for row in csv.DictReader(stream):
+            groups.setdefault((row["rate_per_s"], row["tokens"], row["client"]), []).append(row)
+    print(
+        "| req/s | tokens | client | runs | late p50, ms | late p99, ms | rate error, % (chance) | its schedule's, % "
+        "| KS true (chance) | KS schedule | KS drawn | us/request | us/token |\n|" + "---|" * 13
+    )
+    for (rate, tokens, name), rows in sorted(groups.items(), key=lambda item: [float(v) for v in item[0][:2]]):
+
+        def over(column: str, rows: list[dict[str, str]] = rows, factor: float = 1.0) -> str:
+            found = [factor * float(row[column]) for row in rows if row[column]]
+            if not found:
+                return "-"
+            return f"{np.mean(found):.3g}" + (f" ± {np.std(found, ddof=1):.2g}" if len(found) > 1 else "")
+
+        chance = [100 * float(rows[0]["rate_sd_expected"]), float(rows[0]["ks_expected"])]
+        cells = [f"{float(rate):g}", tokens, name, str(len(rows)), over("late_p50_ms"), over("late_p99_ms")]
+        cells += [f"{over('rate_error', factor=100)} (0 ± {chance[0]:.2g})", over("rate_error_of_schedule", factor=100)]
+        cells += [f"{over('ks_true')} ({chance[1]:.2g})", over("ks_schedule"), over("ks_drawn")]
+        print("| " + " | ".join([*cells, over("cpu_us_per_request"), over("cpu_us_per_token")]) + " |")
 
 
 def main() -> None:
@@ -393,32 +433,32 @@ def main() -> None:
     parser.add_argument("--tokens-to", type=float, default=200, help="no second run above so many requests/s")
     parser.add_argument("--gap-s", type=float, default=0.01, help="between two tokens of an answer")
     parser.add_argument("--shape", type=float, default=0.5, help="Gamma shape of the gaps")
-    parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--repeats", type=int, default=1, help="of each run; the one with the least p99 lateness stays")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3], help="a run of each; all are kept")
     parser.add_argument("--out", type=Path, help="CSV to append to")
+    parser.add_argument("--summary", type=Path, help="only print the table of this CSV")
     args = parser.parse_args()
+    if args.summary:
+        summary(args.summary)
+        return
     install(args.clients)
     client.raise_open_files()
-    for rate in args.rates:
-        for name in args.clients:
-            requests = max(round(rate * args.seconds), 200)
-            rows = []
-            for tokens in (1, args.tokens) if rate <= args.tokens_to else (1,):
-                load = Load(rate, args.shape, requests, tokens, args.seed)
-                tries = [measure(name, load, args.gap_s) for _ in range(args.repeats)]
-                rows.append(min(tries, key=lambda row: row.get("late_p99_ms", np.inf)))
-            costs = [row.get("cpu_us_per_request") for row in rows]
-            if len(costs) == 2 and None not in costs:
-                rows[1]["cpu_us_per_token"] = (costs[1] - costs[0]) / (args.tokens - 1)
-            for row in rows:
-                print("  ".join(f"{k} {_short(row[k])}" for k in COLUMNS.split() if row.get(k) is not None), flush=True)
-            if args.out:
-                new = not args.out.exists()
-                with open(args.out, "a", newline="") as stream:
-                    writer = csv.DictWriter(stream, COLUMNS.split(), lineterminator="\n")
-                    if new:
-                        writer.writeheader()
-                    writer.writerows([{k: _short(v) for k, v in row.items()} for row in rows])
+    for seed, rate, name in product(args.seeds, args.rates, args.clients):
+        requests = max(round(rate * args.seconds), 200)
+        rows = []
+        for tokens in (1, args.tokens) if rate <= args.tokens_to else (1,):
+            rows.append(measure(name, Load(rate, args.shape, requests, tokens, seed), args.gap_s))
+        costs = [row.get("cpu_us_per_request") for row in rows]
+        if len(costs) == 2 and None not in costs:
+            rows[1]["cpu_us_per_token"] = (costs[1] - costs[0]) / (args.tokens - 1)
+        for row in rows:
+            print("  ".join(f"{k} {_short(row[k])}" for k in COLUMNS.split() if row.get(k) is not None), flush=True)
+        if args.out:
+            new = not args.out.exists()
+            with open(args.out, "a", newline="") as stream:
+                writer = csv.DictWriter(stream, COLUMNS.split(), lineterminator="\n")
+                if new:
+                    writer.writeheader()
+                writer.writerows([{k: _short(v) for k, v in row.items()} for row in rows])
 
 
 def _short(value: Any) -> str:

@@ -436,8 +436,9 @@ class _Line(asyncio.Protocol):
                 self.answer = self.answer or (head, payload)
         except Exception as error:
             self.error = error
-        if self.exchange is not None:
-            self.came(self.exchange)
+        exchange = self.exchange
+        if exchange is not None:
+            self.came(exchange)
 
     def connection_lost(self, error: Exception | None) -> None:
         """Of the transport."""
@@ -471,13 +472,13 @@ class _Exchange:
         payload: of the answer, once its head has come.
         refused: why the answer is no stream, given its text.
         whole: whether the answer was read to its end, so that the connection serves again.
-        events, times, counts, response_tokens, last_ns, finished: of the stream.
+        events, response_tokens, last_ns, finished: of the stream.
         prompt_counted, response_counted: by the server's last usage, -1 without one.
     """
 
     __slots__ = (
-        "counts", "due", "events", "finished", "index", "last_ns", "line", "payload", "prompt_counted", "refused",
-        "response_counted", "response_tokens", "task", "times", "whole",
+        "due", "events", "finished", "index", "last_ns", "line", "payload", "prompt_counted", "refused",
+        "response_counted", "response_tokens", "task", "whole",
     )  # fmt: skip
 
     def __init__(self, index: int) -> None:
@@ -488,7 +489,6 @@ class _Exchange:
         self.payload: aiohttp.StreamReader | None = None
         self.refused: Callable[[str], _FailureError] | None = None
         self.events = Events()
-        self.times, self.counts = array("q"), array("q")
         self.response_tokens = 0
         self.prompt_counted = self.response_counted = -1
         self.last_ns = 0
@@ -558,18 +558,12 @@ class _Client:
                 break
             self.encoded[index] = message
         self.intended: list[int] = part.intended_ns.tolist()
-        self.sent = np.full(n, -1)
-        self.first_byte = np.full(n, -1)
-        self.first_token = np.full(n, -1)
-        self.done = np.full(n, -1)
-        self.prompt_tokens = np.full(n, -1)
-        self.response_tokens = np.full(n, -1)
-        self.status = np.full(n, -1)
+        # Arrays of the standard library: a number is written to them faster than to NumPy's.
+        self.sent, self.first_byte, self.first_token, self.done = (array("q", [-1]) * n for _ in range(4))
+        self.prompt_tokens, self.response_tokens, self.status = (array("q", [-1]) * n for _ in range(3))
         self.outcome: list[str | None] = [None] * n
         self.message = [""] * n
-        self.chunk_start = np.zeros(n, np.int64)
-        self.chunk_count = np.zeros(n, np.int64)
-        self.chunk_ns, self.chunk_tokens = array("q"), array("q")
+        self.chunk_index, self.chunk_ns, self.chunk_tokens = array("q"), array("q"), array("q")
         self.prepared = 0  # how many have been prepared,
         self.due = 0  # and how many were due
         self.started: dict[int, _Exchange] = {}  # those not ended, in the order of the plan
@@ -648,15 +642,14 @@ class _Client:
 
     def _arm(self) -> None:
         """Set the timer for the next request that is due, or to prepare one that nothing due comes before in time."""
-        wanted = []
-        if self.due < len(self.intended):
-            wanted.append(self.intended[self.due])
-        if self.prepared < len(self.intended):
-            wanted.append(self.intended[self.prepared] - self.lead // 2)
-        if wanted:
-            self.timer.at(self.t0 + min(wanted))
-        else:
+        n = len(self.intended)
+        if self.due == n:
             self.timer.off()
+            return
+        wanted = self.intended[self.due]
+        if self.prepared < n:
+            wanted = min(wanted, self.intended[self.prepared] - self.lead // 2)
+        self.timer.at(self.t0 + wanted)
 
     def _on_time(self) -> None:
         try:
@@ -715,7 +708,9 @@ class _Client:
         now = time.monotonic_ns() - self.t0
         self.sent[index] = now
         self.count_sent += 1
-        self.worst_lag = max(self.worst_lag, now - self.intended[index])
+        lag = now - self.intended[index]
+        if lag > self.worst_lag:
+            self.worst_lag = lag
 
     # connections
 
@@ -782,55 +777,47 @@ class _Client:
 
     def _came(self, exchange: _Exchange) -> None:
         """Take in what came on a request's connection, its loss included."""
+        now = time.monotonic_ns() - self.t0
         try:
-            self._take(exchange)
+            payload = exchange.payload or self._begin(exchange, now)
+            if payload is None:
+                return
+            piece = payload.read_nowait()
+            if exchange.refused is not None and (piece or payload.is_eof()):
+                exchange.whole = payload.at_eof()
+                raise exchange.refused(piece[:_TEXT_BYTES].decode("utf-8", "replace"))
+            if piece:
+                self._events(exchange, piece, now)
+            if payload.is_eof():
+                self._complete(exchange, now)
+            elif exchange.line.error is not None:  # type: ignore[union-attr]
+                raise exchange.line.error  # type: ignore[union-attr]
         except Exception as error:
             self._fail(exchange, error)
 
-    def _take(self, exchange: _Exchange) -> None:
+    def _begin(self, exchange: _Exchange, now: int) -> aiohttp.StreamReader | None:
+        """Take in the head of an answer, if it has come."""
         index, line = exchange.index, exchange.line
         assert line is not None
-        now = time.monotonic_ns() - self.t0
         if self.sent[index] < 0:  # lost before its time, or something came that was not asked for
             line.close()
             exchange.line = None
-            return
-        payload = exchange.payload
-        if payload is None:
-            if line.answer is None:
-                if line.error is not None:
-                    raise line.error
-                return
-            head, payload = line.answer
-            exchange.payload = payload
-            self.first_byte[index] = now
-            self.status[index] = head.code
-            kind = head.headers.get("Content-Type", "")
-            if head.code != 200:
-                exchange.refused = partial(_refused, head.code, head.reason)
-            elif not kind.startswith("text/event-stream"):
-                exchange.refused = partial(_no_stream, f"Content-Type {kind!r}, expected text/event-stream")
-            elif head.compression:
-                exchange.refused = partial(_no_stream, f"Content-Encoding {head.compression!r}, expected none")
-        piece = payload.read_nowait()
-        if exchange.refused is not None and (piece or payload.is_eof()):
-            exchange.whole = payload.at_eof()
-            raise exchange.refused(piece[:_TEXT_BYTES].decode("utf-8", "replace"))
-        if piece:
-            self._events(exchange, piece, now)
-        if payload.is_eof():
-            self._complete(exchange, now)
-        elif line.error is not None:
-            raise line.error
-
-    def _events(self, exchange: _Exchange, piece: bytes, now: int) -> None:
-        for data in exchange.events.feed(piece):
-            if exchange.finished:
-                raise MalformedStreamError(f"an event after [DONE]: {_cut(data)}")
-            if data == b"[DONE]":
-                exchange.finished = True
-            elif self._event(exchange, data, now):
-                exchange.last_ns = now
+            return None
+        if line.answer is None:
+            if line.error is not None:
+                raise line.error
+            return None
+        head, exchange.payload = line.answer
+        self.first_byte[index] = now
+        self.status[index] = head.code
+        kind = head.headers.get("Content-Type", "")
+        if head.code != 200:
+            exchange.refused = partial(_refused, head.code, head.reason)
+        elif not kind.startswith("text/event-stream"):
+            exchange.refused = partial(_no_stream, f"Content-Type {kind!r}, expected text/event-stream")
+        elif head.compression:
+            exchange.refused = partial(_no_stream, f"Content-Encoding {head.compression!r}, expected none")
+        return exchange.payload
 
     def _complete(self, exchange: _Exchange, now: int) -> None:
         """End a request whose answer has ended."""
@@ -842,12 +829,45 @@ class _Client:
         exchange.whole = True
         self._end(exchange, "ok", "")
 
-    def _event(self, exchange: _Exchange, data: bytes, now: int) -> bool:
-        """Take in one event; whether it holds a choice."""
-        usual = _USUAL_EVENT(data)
-        if usual is not None:
-            chosen, prompt, counted = usual.groups()
-            return self._tokens(exchange, chosen is not None, (int(prompt), int(counted)), True, data, now)
+    def _events(self, exchange: _Exchange, piece: bytes, now: int) -> None:
+        """Take in a piece of a stream that came at `now` [ns]: count the tokens that its events tell."""
+        for data in exchange.events.feed(piece):
+            if exchange.finished:
+                raise MalformedStreamError(f"an event after [DONE]: {_cut(data)}")
+            if data == b"[DONE]":
+                exchange.finished = True
+                continue
+            usual = _USUAL_EVENT(data)
+            if usual is not None:
+                chosen, asked, count = usual.groups()
+                said, asked, count = True, int(asked), int(count)
+            else:
+                chosen, said, asked, count = self._event(exchange, data)
+            if asked is not None:
+                if count < exchange.response_tokens or asked < 0:
+                    raise MalformedStreamError(_shape(data))
+                if exchange.prompt_counted < 0:
+                    exchange.prompt_counted = asked
+                exchange.response_counted = count
+                said = count > exchange.response_tokens
+            if not chosen:
+                continue
+            exchange.last_ns = now
+            if said:
+                if not exchange.response_tokens:
+                    self.first_token[exchange.index] = now
+                exchange.response_tokens = count if count > 0 else 1
+                self.chunk_index.append(exchange.index)
+                self.chunk_ns.append(now)
+                self.chunk_tokens.append(count)
+
+    def _event(self, exchange: _Exchange, data: bytes) -> tuple[bool, bool, int | None, int]:
+        """Parse an event.
+
+        Returns:
+            Whether it holds a choice; whether that has a text; tokens of the prompt and of the response so far by
+            usage, None and -1 without one.
+        """
         try:
             text = data.decode()
             value, end = self.scan(text)
@@ -861,43 +881,13 @@ class _Client:
                 f"an event has neither choices nor usage nor error: {_cut(data)}"
             )
         try:
-            counts = (usage["prompt_tokens"], usage["completion_tokens"]) if usage else None
+            asked, count = (usage["prompt_tokens"], usage["completion_tokens"]) if usage else (None, -1)
             said = bool(choices and choices[0].get("text"))
-            if counts and not all(type(count) is int for count in counts):
+            if usage and not (type(asked) is int and type(count) is int):
                 raise TypeError
         except (KeyError, TypeError, ValueError, AttributeError, IndexError):
             raise MalformedStreamError(_shape(data)) from None
-        return self._tokens(exchange, bool(choices), counts, said, data, now)
-
-    def _tokens(
-        self, exchange: _Exchange, chosen: bool, usage: tuple[int, int] | None, said: bool, data: bytes, now: int
-    ) -> bool:
-        """Count what an event holds.
-
-        Args:
-            exchange: whose event.
-            chosen: whether it holds a choice.
-            usage: tokens of the prompt and of the response so far, or None.
-            said: whether its choice has a text.
-            data: the event.
-            now: when it came [ns].
-        """
-        count = -1
-        if usage is not None:
-            asked, count = usage
-            if count < exchange.response_tokens or asked < 0:
-                raise MalformedStreamError(_shape(data))
-            if exchange.prompt_counted < 0:
-                exchange.prompt_counted = asked
-            exchange.response_counted = count
-        if not chosen:
-            return False
-        more = count > exchange.response_tokens if count >= 0 else said
-        if more:
-            exchange.response_tokens = max(count, 1)
-            exchange.times.append(now)
-            exchange.counts.append(count)
-        return True
+        return bool(choices), said, asked, count
 
     # the end
 
@@ -928,19 +918,16 @@ class _Client:
                 self._keep(line)
             else:
                 line.close()
-        self.chunk_start[index], self.chunk_count[index] = len(self.chunk_ns), len(exchange.times)
         self.prompt_tokens[index], self.response_tokens[index] = exchange.prompt_counted, exchange.response_counted
-        if exchange.times:
-            self.first_token[index] = exchange.times[0]
-        self.chunk_ns.extend(exchange.times)
-        self.chunk_tokens.extend(exchange.counts)
         del self.started[index]
         self._record(index, outcome, message)
 
     def _record(self, index: int, outcome: str, message: str) -> None:
         if self.outcome[index] is not None:
             raise RuntimeError(f"request {self.part.request_id[index]} ended twice")
-        self.outcome[index], self.message[index] = outcome, message[:MESSAGE_CHARACTERS]
+        self.outcome[index] = outcome
+        if message:
+            self.message[index] = message[:MESSAGE_CHARACTERS]
         if self.done[index] < 0 and (outcome != "aborted" or self.sent[index] >= 0):
             self.done[index] = time.monotonic_ns() - self.t0
         self.ended += 1
@@ -979,29 +966,34 @@ class _Client:
         )
 
     def _records(self, aborted: bool, cpu_s: float) -> ClientRecords:
-        offsets = np.concatenate([[0], np.cumsum(self.chunk_count)])
-        # Tokens were stored in the order in which requests ended; they come back in the order of the plan.
-        source = np.arange(offsets[-1]) + np.repeat(self.chunk_start - offsets[:-1], self.chunk_count)
+        # Tokens were stored as they came; they go back in the order of the plan.
+        owner = _numbers(self.chunk_index)
+        order = np.argsort(owner, kind="stable")
+        done = _numbers(self.done)
         return ClientRecords(
             request_id=self.part.request_id,
             intended_ns=self.part.intended_ns,
-            sent_ns=self.sent,
-            first_byte_ns=self.first_byte,
-            first_token_ns=self.first_token,
-            done_ns=self.done,
-            prompt_tokens=self.prompt_tokens,
-            response_tokens=self.response_tokens,
+            sent_ns=_numbers(self.sent),
+            first_byte_ns=_numbers(self.first_byte),
+            first_token_ns=_numbers(self.first_token),
+            done_ns=done,
+            prompt_tokens=_numbers(self.prompt_tokens),
+            response_tokens=_numbers(self.response_tokens),
             outcome=np.array(self.outcome, object),
-            status=self.status,
+            status=_numbers(self.status),
             message=np.array(self.message, object),
-            chunk_offsets=offsets,
-            chunk_ns=np.frombuffer(self.chunk_ns, np.int64)[source],
-            chunk_tokens=np.frombuffer(self.chunk_tokens, np.int64)[source],
+            chunk_offsets=np.concatenate([[0], np.cumsum(np.bincount(owner, minlength=len(self.part)))]),
+            chunk_ns=_numbers(self.chunk_ns)[order],
+            chunk_tokens=_numbers(self.chunk_tokens)[order],
             start_monotonic_ns=self.t0,
             partial=aborted and "aborted" in self.outcome,
             cpu_s=cpu_s,
-            wall_s=max(int(self.done.max(initial=0)), 0) / 1e9,
+            wall_s=max(int(done.max(initial=0)), 0) / 1e9,
         )
+
+
+def _numbers(values: "array[int]") -> Int:
+    return np.frombuffer(values, np.int64)
 
 
 def _limit(connect_s: float) -> aiohttp.ClientTimeout:

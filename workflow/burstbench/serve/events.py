@@ -14,6 +14,8 @@ class Events:
     Work is linear in the bytes, also when a long event comes in many pieces.
     """
 
+    __slots__ = ("_data", "_held", "_pieces")
+
     def __init__(self) -> None:
         self._pieces: list[bytes] = []  # the begin of a line
         self._held = 0  # bytes of it and of `_data`
@@ -26,9 +28,9 @@ class Events:
             MalformedStreamError: a line is no field of an event, or an event is above LIMIT_BYTES.
         """
         if not self._held and piece[:6] == b"data: " and piece[-2:] == b"\n\n" and b"\r" not in piece:
-            # The usual piece: one or more whole events of one line each.
+            # The usual piece: one or more whole events of one line each, so that all ends of lines are between them.
             found = piece[6:-2].split(b"\n\ndata: ")
-            if b"\n" not in piece[:-2] or not any(b"\n" in data for data in found):
+            if piece.count(b"\n") == 2 * len(found):
                 return found
         return self._lines(piece)
 
