@@ -141,3 +141,30 @@ def test_files_that_the_settings_of_simulated_runs_name_are_inputs():
     assert layout.simulation_files("sensitivity") == [MEASURED["file"], function["csv"]]
     assert layout.repeat_files("vary_alpha") == [function["csv"]]
     assert layout.simulator_files() == []
+
+
+def test_what_is_published_of_burstgpt_is_not_set_beside_another_trace():
+    config = load([STUDY])
+    config["trace"] |= {"source": "real", "datasets": ["sharegpt_subset"]}
+    other, own = Layout(config), layout_of()
+    assert (own.source, other.source) == ("twin", "other")
+    shown = {Path(file).stem for kind in ("figures", "tables") for file in own.exhibits(kind)}
+    left = {Path(file).stem for kind in ("figures", "tables") for file in other.exhibits(kind)}
+    assert shown - left == {"figS01", "tableS13"}
+    assert own.check()
+    assert not other.check()
+    for figure in ("fig01", "fig03", "fig08"):
+        assert not any(table.startswith("published") for table in other.figure_tables(figure))
+        assert any(table.startswith("published") for table in own.figure_tables(figure))
+
+
+def test_what_rests_on_an_experiment_that_is_left_out_is_told():
+    config = load([STUDY])
+    assert Layout(config).left_out() == []
+    del config["experiments"]["mirror_api"]
+    assert Layout(config).left_out() == []  # Fig. 16 has the other stream
+    for name in ("mirror_conversation", "vary_beta", "responses", "warmup"):
+        del config["experiments"][name]
+    left_out = ["fig07", "fig08", "fig09", "fig16", "fig17", "table3"]
+    assert Layout(config).left_out() == left_out
+    assert f"--left-out {' '.join(left_out)}" in Layout(config).more_options()

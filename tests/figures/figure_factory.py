@@ -311,7 +311,11 @@ def write_tables(folder: Path, seed: int = 7) -> dict[str, Path]:
         "warmup_summary": summary(rng, "warmup", ""),
         "trace_check": trace_check(rng),
     }
-    known = {name: contract for artifact, _ in FIGURES.values() for name, contract in artifact.required.items()}
+    known = {
+        name: contract
+        for artifact, _ in FIGURES.values()
+        for name, contract in (artifact.required | artifact.optional).items()
+    }
     known["warmup_summary"] = contracts.SUMMARY
     paths = {}
     for name, table in tables.items():

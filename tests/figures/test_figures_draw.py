@@ -612,6 +612,22 @@ def test_a_trace_with_other_models_is_drawn(tables: dict, tmp_path: Path) -> Non
     assert {row["model"] for row in read_csv(tmp_path / "fig01.csv")} == {"code", "chat"}
 
 
+def test_a_trace_of_one_service_is_drawn_without_the_papers_bound(tables: dict, tmp_path: Path) -> None:
+    given = {}
+    for name in ("failures", "daily_failures"):
+        rows = pq.read_table(tables[name])
+        given[name] = tmp_path / f"{name}.parquet"
+        pq.write_table(rows.filter(pc.equal(rows["service"], "api")), given[name])
+    files = draw("fig14", tables | given, tmp_path)
+    assert "paper" not in json.loads(files["json"].read_text(encoding="utf-8"))["caption"]
+    assert "paper" not in files["svg"].read_text(encoding="utf-8")
+    one = {"mirror_api_timeline": tables["mirror_api_timeline"]}
+    draw_figure("fig16", one, factory.FACTS, factory.LOOK, factory.MATPLOTLIBRC, tmp_path / "fig16")
+    assert {row["stream"] for row in read_csv(tmp_path / "fig16.csv")} == {"api"}
+    with pytest.raises(UserError, match="fig16: no table is given"):
+        draw_figure("fig16", {}, factory.FACTS, factory.LOOK, factory.MATPLOTLIBRC, tmp_path / "fig16")
+
+
 def test_a_trace_too_sparse_for_any_fit_is_drawn_as_such(tables: dict[str, Path], tmp_path: Path) -> None:
     profile = pyarrow_rows(tables["gamma_profile"])
     fits = [name for name in profile if name.startswith(("alpha", "beta"))]

@@ -123,6 +123,17 @@ def test_pictures_are_the_files_and_have_alternatives(page):
         assert values["alt"].startswith(f"Figure {number}: Drawing {number} & <its> title")
 
 
+def test_what_was_left_out_is_not_asked_for(study, tmp_path):
+    facts = FACTS | {"trace": "other", "trace_files": ["mine.csv"]}
+    document = collect(study, left_out=["fig14", "fig17", "table3"], facts=facts, check=None)
+    html.render(document, TEMPLATE, tmp_path / "report.html")
+    page = Page((tmp_path / "report.html").read_text(encoding="utf-8"))
+    assert page.errors == []
+    assert not {"fig14", "fig17", "table3", "reliability"} & set(page.ids)
+    assert "fig16" in page.ids
+    assert "another trace than BurstGPT: mine.csv" in " ".join(page.text)
+
+
 def test_every_table_can_be_saved(page, study):
     saved = {values["download"]: values["href"] for values in page.all("a") if "download" in values}
     rows = list(csv.reader(decode(saved["fig09.csv"]).splitlines()))

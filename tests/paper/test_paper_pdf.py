@@ -139,6 +139,26 @@ def test_a_missing_exhibit_is_named(tmp_path, missing):
     assert not out.exists()
 
 
+def test_what_was_left_out_keeps_its_number(tmp_path):
+    study = write_study(tmp_path / "study")
+    left_out = ("fig07", "fig16", "table3")
+    for name in left_out:
+        for file in (tmp_path / "study").glob(f"*/{name}.*"):
+            file.unlink()
+    parameters = json.loads(json.dumps(PARAMETERS))
+    del parameters["experiments"]["responses"]
+    (tmp_path / "parameters.json").write_text(json.dumps(parameters), encoding="utf-8")
+    facts = FACTS | {"trace": "other", "trace_files": ["mine.csv"]}
+    document = collect(study, left_out=left_out, parameters=tmp_path / "parameters.json", facts=facts, check=None)
+    pdf.typeset(document, TEMPLATE, tmp_path / "paper.pdf")
+    text = " ".join(" ".join(page.extract_text() for page in PdfReader(tmp_path / "paper.pdf").pages).split())
+    assert text.count("Not made: this study leaves out an experiment that it shows.") == len(left_out)
+    for number in range(1, 18):
+        assert f"Figure {number}: " in text
+    assert "another trace than BurstGPT: mine.csv" in text
+    assert "recorded BurstGPT" not in text
+
+
 def test_a_missing_claim_is_named(study, tmp_path):
     from burstbench.contracts import SCORECARD
 

@@ -48,6 +48,14 @@ def test_a_ruling_holds_on_its_input_only(tmp_path):
     assert judge(simulated, tables, REAL)[1] == "reproduced"
     assert judge(simulated, tables, TWIN | {"engine": "vllm-emulated"})[1] == "not testable here"
     assert judge(part(always=("not testable here", "never")), tables, REAL)[1] == "not testable here"
+    own = part(other=("not testable here", "about BurstGPT"))
+    assert judge(own, tables, REAL)[1] == "reproduced"
+    assert judge(own, tables, REAL | {"trace": "other"})[1:] == ("not testable here", "about BurstGPT")
+
+
+def test_burstgpts_own_size_is_not_asked_of_another_trace(root):
+    for ruled in read_claims(root / "config/claims.yaml")[0].parts:
+        assert ruled.rulings["other"].verdict == "not testable here"
 
 
 def test_construction_may_miss_what_it_aims_at(tmp_path):

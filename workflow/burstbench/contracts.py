@@ -330,7 +330,7 @@ CELL = (
 )
 SEED = whole("seed", "1", "which repeat, from 1", 1)
 # Where an artifact's numbers come from, in every figure, table and verdict.
-TRACES = ("real", "twin")
+TRACES = ("real", "twin", "other")
 # vllm-cpu: the engine vllm with `device: cpu`, which serves a tiny model of random weights.
 ENGINES = ("simulator", "vllm", "vllm-cpu", "vllm-emulated", "endpoint")
 

@@ -3,7 +3,7 @@
 import dataclasses
 import json
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import date, timedelta
 from pathlib import Path
 from typing import Any
@@ -169,6 +169,13 @@ class Layout:
         self.pool_settings = {key: prompts[key] for key in ("max_tokens", "buffer_tokens")} | {"seed": config["seed"]}
 
     @property
+    def source(self) -> str:
+        """What the artifacts say of the trace: one of `contracts.TRACES`; BurstGPT's data sets are named after it."""
+        trace = self.config["trace"]
+        own = all(name.startswith("burstgpt") for name in trace["datasets"])
+        return "twin" if trace["source"] == "twin" else "real" if own else "other"
+
+    @property
     def engine(self) -> str:
         """What the artifacts say of the engine: one of `contracts.ENGINES`."""
         on_cpu = self.config["engine"] == "vllm" and self.config["engines"]["vllm"]["device"] == "cpu"
@@ -192,6 +199,8 @@ class Layout:
 
     def path(self, name: str) -> str:
         """Return the path of a table by its name, for example ``gamma_profile`` or ``vary_alpha_summary``."""
+        if self.source == "other" and name in (*PUBLISHED, "trace_check"):
+            raise KeyError(f"no table {name!r}: what is published of BurstGPT says nothing of another trace")
         for committed in (PUBLISHED, VALIDATION):
             if name in committed:
                 return committed[name]
@@ -230,7 +239,11 @@ class Layout:
         """
         runs = [f"{self.root}/metrics/{name}/summary.parquet" for name in self.config["experiments"]]
         trace = [self.path(name) for tables in CHARACTERISE.values() for name in tables]
-        return [f"{self.root}/trace/window.csv", f"{self.root}/trace/check.csv", *trace, *runs]
+        return [*self.tables(tuple(TRACE_TABLES)).values(), *trace, *runs]
+
+    def check(self) -> list[str]:
+        """Return the trace beside the published numbers, where it is BurstGPT or its twin."""
+        return list(self.tables(("trace_check",)).values())
 
     def products(self) -> list[str]:
         """Return what the study is made for; its record and its crate, which are about these, stand beside them."""
@@ -241,9 +254,14 @@ class Layout:
         """Return the tables that a figure is made from."""
         return self.tables(_FIGURES[figure])
 
-    def figures(self) -> list[str]:
-        """Return the figures whose tables the study makes."""
-        return [name for name, tables in FIGURES.items() if all(map(self.has, tables))]
+    def made(self, exhibits: Mapping[str, tuple[str, ...]]) -> list[str]:
+        """Return the figures, or the tables, for which the study makes what they show."""
+        found = {name: [self.has(table) for table in exhibits[name] if table not in PUBLISHED] for name in exhibits}
+        return [name for name, has in found.items() if all(has) or (name == "fig16" and any(has))]  # of either stream
+
+    def left_out(self) -> list[str]:
+        """Return the paper's figures and tables that the study does not make, as an experiment was left out."""
+        return [name for exhibits in (FIGURES, TABLES) for name in exhibits if name not in self.made(exhibits)]
 
     @property
     def simulated(self) -> bool:
@@ -549,16 +567,19 @@ class Layout:
     def more_options(self) -> str:
         """Return the options that name the exhibits beside the paper's own."""
         named = {kind: dict.fromkeys(Path(file).stem for file in self.beside(kind)) for kind in ("figures", "tables")}
-        return f"--more-figures {' '.join(named['figures'])} --more-tables {' '.join(named['tables'])}"
+        more = [f"--more-{kind} {' '.join(names)}" for kind, names in named.items() if names]
+        for flag, names in (("--left-out", self.left_out()), ("--check", self.check())):
+            more += [f"{flag} {' '.join(names)}"] if names else []
+        return " ".join(more)
 
     def artifacts(self, kind: str) -> list[str]:
         """Return every file of the paper's figures, or of its tables."""
-        return self._files(kind, self.figures() if kind == "figures" else list(TABLES))
+        return self._files(kind, self.made({"figures": FIGURES, "tables": TABLES}[kind]))
 
     def simulation(self, kind: str) -> list[str]:
         """Return every file of the figures, or of the tables, that simulated runs are shown with."""
         exhibits = {"figures": SIMULATION_FIGURES, "tables": SIMULATION_TABLES}[kind]
-        return self._files(kind, [name for name, tables in exhibits.items() if all(map(self.has, tables))])
+        return self._files(kind, self.made(exhibits))
 
     def validation(self, kind: str) -> list[str]:
         """Return every file of the figures, or of the tables, that say how well the simulator does."""
@@ -567,7 +588,7 @@ class Layout:
 
     def supplement(self, kind: str) -> list[str]:
         """Return every file of the figures, or of the tables, of the supplement."""
-        return self._files(kind, list({"figures": SUPPLEMENT_FIGURES, "tables": SUPPLEMENT_TABLES}[kind]))
+        return self._files(kind, self.made({"figures": SUPPLEMENT_FIGURES, "tables": SUPPLEMENT_TABLES}[kind]))
 
     def exhibits(self, kind: str) -> list[str]:
         """Return every file of all figures, or of all tables, that the paper and the page show."""
@@ -603,7 +624,7 @@ class Layout:
             real = config["trace"]["source"] == "real"
             rows = [self.datasets[name] for name in config["trace"]["datasets"]] if real else []
             sums = [" or ".join(identity.sha256 for identity in row.identities) for row in rows]
-            facts |= {"trace": config["trace"]["source"], "trace_files": [row.file for row in rows]} | self.calendar
+            facts |= {"trace": self.source, "trace_files": [row.file for row in rows]} | self.calendar
             if "window" in config["trace"]:
                 facts["trace_window"] = config["trace"]["window"] | {"of_days": config["trace"]["days"]}
             if sums:

@@ -20,7 +20,7 @@ rule parameters:
 rule scorecard:
     input:
         **layout.tables(SCORECARD),
-        check=f"{root}/trace/check.csv",
+        check=layout.check(),
         claims="config/claims.yaml",
     output:
         csv=report(
@@ -42,7 +42,8 @@ rule scorecard:
     params:
         facts=layout.facts(),
         tables=options(
-            "--table", layout.tables(SCORECARD) | {"check": f"{root}/trace/check.csv"}
+            "--table",
+            layout.tables(SCORECARD) | {"check": path for path in layout.check()},
         ),
         code=code("paper.scorecard"),
     message:
@@ -58,7 +59,7 @@ rule paper_pdf:
         tables=layout.exhibits("tables"),
         scorecard=f"{root}/scorecard.csv",
         findings=f"{root}/scorecard.json",
-        check=f"{root}/trace/check.csv",
+        check=layout.check(),
         parameters=f"{root}/parameters.json",
         template="workflow/report/paper.typ",
     output:
@@ -86,7 +87,7 @@ rule paper_pdf:
         "Typeset the paper"
     shell:
         "burstbench paper pdf --template {input.template} --figures {params.figures}"
-        " --tables {params.tables} --scorecard {input.scorecard} --findings {input.findings} --check {input.check}"
+        " --tables {params.tables} --scorecard {input.scorecard} --findings {input.findings}"
         " --parameters {input.parameters} --facts {params.facts:q} {params.more} --out {output} 2> {log}"
 
 
@@ -96,7 +97,7 @@ rule paper_html:
         tables=layout.exhibits("tables"),
         scorecard=f"{root}/scorecard.csv",
         findings=f"{root}/scorecard.json",
-        check=f"{root}/trace/check.csv",
+        check=layout.check(),
         parameters=f"{root}/parameters.json",
         tables_of_runs=list(layout.tables_of_runs().values()),
         template="workflow/report/report.html.j2",
@@ -123,7 +124,7 @@ rule paper_html:
         "Make the web page"
     shell:
         "burstbench paper html --template {input.template} --script {input.scripts} --figures {params.figures}"
-        " --tables {params.tables} --scorecard {input.scorecard} --findings {input.findings} --check {input.check}"
+        " --tables {params.tables} --scorecard {input.scorecard} --findings {input.findings}"
         " --parameters {input.parameters} --facts {params.facts:q} --metadata .snakemake/metadata {params.runs} {params.more}"
         " --out {output} 2> {log}"
 

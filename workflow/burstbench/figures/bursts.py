@@ -7,7 +7,7 @@ from matplotlib.ticker import MultipleLocator
 
 from burstbench.contracts import BURST_RATIOS, DOUBLINGS, GAMMA_PROFILE
 from burstbench.figures import style as looks
-from burstbench.figures.inputs import Artifact, Columns, Inputs, caption, distinct, in_order, size, where
+from burstbench.figures.inputs import Artifact, Columns, Inputs, caption, distinct, gamma_cell, in_order, size, where
 from burstbench.figures.style import Drawn, Look, Style
 
 FIG05 = Artifact(
@@ -26,7 +26,6 @@ FIG06 = Artifact(
 )
 SERVICES = ("conversation", "api", "all")
 FIRM = 5  # times of day with fewer fitted workdays are drawn as open marks, without quartiles
-GAMMA_CELL = ("conversation", "ChatGPT")  # the paper's; of a trace without it, the one with the most fitted windows
 PARAMETERS = (  # column stem, unit suffix, panel title, axis label
     ("alpha", "", "shape α", "α"),
     ("beta_scale", "_s", "β as scale of the gaps", "β (s)"),
@@ -124,8 +123,10 @@ def fig05(inputs: Inputs, style: Style) -> Drawn:
             )
             for name in distinct(doublings["service"], SERVICES)
         ),
-        Line2D([], [], linestyle="none", marker=style.published.marker, color=style.published.colour, label="paper"),
     ]
+    if not np.isnan(lists["published"]).all():
+        paper = style.published
+        handles.append(Line2D([], [], linestyle="none", marker=paper.marker, color=paper.colour, label="paper"))
     looks.legend(figure, handles)
     text = caption(
         "How often the number of requests at least doubles from one window to the next on workdays: by ratio (a), and "
@@ -231,20 +232,10 @@ def _width_look(style: Style, place: int) -> dict[str, str]:
     return rows[place % len(rows)]
 
 
-def _gamma_cell(profile: Columns) -> tuple[str, str]:
-    """Return the service and model that Fig. 6 is of."""
-    fitted: dict[tuple[str, str], int] = {}
-    for service, model, n in zip(profile["service"], profile["model"], profile["windows"], strict=True):
-        fitted[service, model] = fitted.get((service, model), 0) + int(n)
-    if GAMMA_CELL in fitted:
-        return GAMMA_CELL
-    return max(sorted(fitted), key=lambda cell: fitted[cell], default=GAMMA_CELL)
-
-
 def fig06(inputs: Inputs, style: Style) -> Drawn:
     """Draw Fig. 6: α, β as scale and β as rate over the day, median and quartiles over the workdays."""
     profile = inputs.read("gamma_profile")
-    service, model = _gamma_cell(profile)
+    service, model = gamma_cell(profile)
     rows = in_order(where(profile, service=service, model=model), "window_s")
     fitted = ~np.isnan(rows["alpha"])
     rows = {name: values[fitted] for name, values in rows.items()}

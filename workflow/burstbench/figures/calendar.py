@@ -74,7 +74,7 @@ def cell_text(value: float) -> str:
 def draw_calendar(inputs: Inputs, style: Style, service: str) -> Drawn:
     """Draw one service's calendar."""
     counts = where(inputs.read("daily_counts"), service=service)
-    models = distinct(counts["model"], MODELS)
+    models = distinct(counts["model"][counts["requests"] > 0], MODELS)
     weeks = sorted({datetime.date.fromisoformat(date).isocalendar()[:2] for date in counts["date"]})
     height_in = float(np.clip(CELL_IN * len(weeks) + 0.75, SHORTEST_IN, TALLEST_IN))
     cell_in = (height_in - 0.75) / max(len(weeks), 1)

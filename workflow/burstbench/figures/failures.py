@@ -41,7 +41,9 @@ def fig14(inputs: Inputs, style: Style) -> Drawn:
             lists[name].append(value)
 
     nan = float("nan")
-    limit = _limit(rates["high"], days["rate"][days["requests"] >= LEAST_REQUESTS])
+    top = _place(rows, ("conversation", "ChatGPT"))
+    least = 0.0 if top is None else PAPER_CONVERSATION_CHATGPT
+    limit = _limit(rates["high"], days["rate"][days["requests"] >= LEAST_REQUESTS], least)
     beyond = 0
     for place, (service, model) in enumerate(rows):
         row = where(rates, service=service, model=model)
@@ -104,7 +106,6 @@ def fig14(inputs: Inputs, style: Style) -> Drawn:
         )
     split = sum("all" not in pair for pair in rows)
     panel.axhline(split - 0.5, color="#000000", linewidth=0.6)
-    top = _place(rows, ("conversation", "ChatGPT"))
     if top is not None:
         panel.plot([5, 5], [top - 0.42, top + 0.42], color="#000000", linewidth=0.9, linestyle=(0, (2, 1)), zorder=3)
     panel.set_yticks(range(len(rows)), [_name(style, service, model) for service, model in rows])
@@ -113,14 +114,13 @@ def fig14(inputs: Inputs, style: Style) -> Drawn:
     panel.set_xlabel("failed requests (%)")
     panel.grid(axis="y", visible=False)
     panel.tick_params(axis="y", length=0)
-    looks.legend(
-        figure,
-        [
-            Line2D([], [], color="#000000", marker="o", markerfacecolor="#FFFFFF", markersize=4, label="95 % Wilson"),
-            Line2D([], [], linestyle="none", marker="o", color="#888888", markersize=2, label="one day"),
-            Line2D([], [], color="#000000", linestyle=(0, (2, 1)), linewidth=0.9, label="paper: > 5 %"),
-        ],
-    )
+    handles = [
+        Line2D([], [], color="#000000", marker="o", markerfacecolor="#FFFFFF", markersize=4, label="95 % Wilson"),
+        Line2D([], [], linestyle="none", marker="o", color="#888888", markersize=2, label="one day"),
+    ]
+    if top is not None:
+        handles.append(Line2D([], [], color="#000000", linestyle=(0, (2, 1)), linewidth=0.9, label="paper: > 5 %"))
+    looks.legend(figure, handles)
     total = where(rates, service="all", model="all")
     count = f"{number(total['requests'][0])} requests, {number(total['failed'][0])} failed" if size(total) else ""
     text = caption(
@@ -131,15 +131,15 @@ def fig14(inputs: Inputs, style: Style) -> Drawn:
         "all requests",
         count,
         f"Points: single days, smaller where the day has fewer than {LEAST_REQUESTS} requests"
-        + (f"; {beyond} days lie right of the axis. " if beyond else ". ")
-        + "Dashed: the paper's lower bound for ChatGPT conversation.",
+        + (f"; {beyond} days lie right of the axis." if beyond else ".")
+        + (" Dashed: the paper's lower bound for ChatGPT conversation." if top is not None else ""),
     )
     return Drawn(figure, text, lists)
 
 
-def _limit(high: np.ndarray, daily: np.ndarray) -> float:
-    """Return the end of the axis in per cent: all intervals, and 97 % of the busy days."""
-    top = max(float(high.max()), float(np.quantile(daily, 0.97)) if len(daily) else 0, PAPER_CONVERSATION_CHATGPT) * 100
+def _limit(high: np.ndarray, daily: np.ndarray, least: float) -> float:
+    """Return the end of the axis in per cent: all intervals, 97 % of the busy days, and at least `least` (a share)."""
+    top = max(float(high.max()), float(np.quantile(daily, 0.97)) if len(daily) else 0, least) * 100
     return min(float(np.ceil(top * 1.08)), 100.0)
 
 

@@ -153,7 +153,7 @@ def draw_hours(inputs: Inputs, style: Style, quantity: Quantity, service: str) -
         looks.letter(panel, place, look.label)
     if not models:
         looks.nothing(axes[0, 0])
-    axes[0, 0].set_ylabel(quantity.axis)
+    axes[0, 0].set_ylabel(quantity.axis if models else "")
     _legend(figure, style, overlaid)
     name = "API" if service == "api" else service
     what = f"{quantity.title} per hour of the day, {name} service: box plots over the workdays"
@@ -164,7 +164,8 @@ def draw_hours(inputs: Inputs, style: Style, quantity: Quantity, service: str) -
         + (" Black: read off the published figure, with the reading error. " if overlaid else "")
         + (reading_error_text(inputs, "hourly_boxes", quantity.published, service, models) if overlaid else "")
     )
-    total = "; ".join(f"{model} {number(where(counts, model=model)[quantity.column].sum())}" for model in models)
+    sums = [f"{model} {number(where(counts, model=model)[quantity.column].sum())}" for model in models]
+    total = "; ".join(sums) or "no"
     unit = "requests" if quantity is REQUESTS else "tokens"
     text = caption(
         what,

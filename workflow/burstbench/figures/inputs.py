@@ -83,6 +83,7 @@ PUBLISHED_READING_ERRORS = Contract(
 FACTS = {"trace": ("trace", "start", "days"), "engine": ("engine",)}
 # What an artifact is marked with when its numbers are not recorded or measured ones.
 BADGES = {"twin": "twin", "simulator": "simulated", "vllm-cpu": "tiny on CPU", "vllm-emulated": "emulated"}
+GAMMA_CELL = ("conversation", "ChatGPT")  # the paper's; of a trace without it, the one with the most fitted windows
 Columns = dict[str, np.ndarray]
 
 
@@ -216,6 +217,16 @@ def distinct(values: np.ndarray, first: Sequence[str] = ()) -> list[str]:
     return [*(value for value in first if value in found), *sorted(found - set(first))]
 
 
+def gamma_cell(profile: Columns) -> tuple[str, str]:
+    """Return the service and model whose burstiness is shown: Fig. 6 is of it."""
+    fitted: dict[tuple[str, str], int] = {}
+    for service, model, n in zip(profile["service"], profile["model"], profile["windows"], strict=True):
+        fitted[service, model] = fitted.get((service, model), 0) + int(n)
+    if GAMMA_CELL in fitted:
+        return GAMMA_CELL
+    return max(sorted(fitted), key=lambda cell: fitted[cell], default=GAMMA_CELL)
+
+
 # Captions -------------------------------------------------------------------------------------------------------------
 
 
@@ -250,7 +261,7 @@ def trace_text(facts: Mapping[str, Any]) -> str:
     """Return where the trace's numbers come from."""
     if facts["trace"] == "twin":
         return "statistical twin of BurstGPT, generated from published numbers (no recorded request is in it)"
-    files = ", ".join(Path(file).name for file in facts.get("trace_files", [])) or "BurstGPT"
+    files = ", ".join(Path(file).name for file in facts.get("trace_files", [])) or "a trace"
     checksum = facts.get("trace_sha256")
     return f"{files} (SHA-256 {str(checksum)[:12]}…)" if checksum else files
 

@@ -278,11 +278,12 @@ def fig08(inputs: Inputs, style: Style) -> Drawn:
             error = reading_error(inputs, "response_by_request_tokens", "response", service, model)
             overlaid = _overlay(panel, rows, error, source, style, lists) or overlaid
         panel.set_xlim(0, REQUESTS_TO)
-        panel.set_ylim(bottom=0)
         panel.xaxis.set_major_formatter(looks.thousands)
         panel.yaxis.set_major_formatter(looks.thousands)
         panel.set_xlabel("request tokens")
         looks.letter(panel, place, title)
+    # Once all is drawn: the panels share their axis, and its other end would stay that of the first.
+    axes[0, 0].set_ylim(bottom=0)
     axes[0, 0].set_ylabel("response tokens")
     handles: list = [
         Line2D([], [], color="#555555", linewidth=1.1, label="median"),

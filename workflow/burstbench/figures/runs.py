@@ -6,14 +6,14 @@ from matplotlib.lines import Line2D
 
 from burstbench.contracts import SUMMARY, TIMELINE
 from burstbench.figures import style as looks
-from burstbench.figures.inputs import Artifact, Columns, Inputs, caption, distinct, in_order, size, where
+from burstbench.figures.inputs import Artifact, Columns, InputError, Inputs, caption, distinct, in_order, size, where
 from burstbench.figures.style import Drawn, Style
 
 FIG16 = Artifact(
     "fig16",
     "Conversation and API streams mirrored from the trace: load and service over time",
-    {"mirror_conversation_timeline": TIMELINE, "mirror_api_timeline": TIMELINE},
     {},
+    {"mirror_conversation_timeline": TIMELINE, "mirror_api_timeline": TIMELINE},
     ("trace", "engine"),
 )
 FIG17 = Artifact(
@@ -69,11 +69,17 @@ def smooth(
 
 
 def fig16(inputs: Inputs, style: Style) -> Drawn:
-    """Draw Fig. 16: six stacked panels for each stream, a colour and line per GPU, seeds thin and their mean thick."""
-    streams = [(experiment, inputs.read(f"mirror_{experiment}_timeline")) for experiment in ("conversation", "api")]
+    """Draw Fig. 16: six stacked panels for each stream, a colour and line per GPU, seeds thin and their mean thick.
+
+    A trace of one service has one stream.
+    """
+    tables = {stream: f"mirror_{stream}_timeline" for stream in ("conversation", "api")}
+    streams = [(stream, inputs.read(table)) for stream, table in tables.items() if inputs.has(table)]
+    if not streams:
+        raise InputError(f"fig16: no table is given; give --table {' or '.join(tables.values())}")
     gpus = distinct(np.concatenate([rows["gpu"] for _, rows in streams]), ("a800", "a6000"))
     models = distinct(np.concatenate([rows["model"] for _, rows in streams]))
-    figure, axes = looks.canvas(style, "double", 6.2, len(TIMELINE_ROWS), 2, sharex="col", sharey="row")
+    figure, axes = looks.canvas(style, "double", 6.2, len(TIMELINE_ROWS), len(streams), sharex="col", sharey="row")
     lists: dict[str, list] = {name: [] for name in ("stream", "model", "gpu", "quantity", "seed", "time_s", "value")}
     lasted = max((float((rows["time_s"] + rows["width_s"]).max()) for _, rows in streams if size(rows)), default=0.0)
     grid = max((float(rows["width_s"][0]) for _, rows in streams if size(rows)), default=SMOOTH_S)
@@ -120,8 +126,13 @@ def fig16(inputs: Inputs, style: Style) -> Drawn:
     seeds = distinct(np.concatenate([rows["seed"] for _, rows in streams]))
     names = ", ".join(style.model(model, models).label for model in models)
     requests = "; ".join(f"{stream} {int(rows['arrivals'].sum()):,}" for stream, rows in streams)
+    mirrored = (
+        "streams mirrored from the trace's conversation and API services"
+        if len(streams) > 1
+        else f"a stream mirrored from the trace's {style.service(streams[0][0]).label} service"
+    )
     text = caption(
-        f"{names} under streams mirrored from the trace's conversation and API services: planned α and β, KV-cache "
+        f"{names} under {mirrored}: planned α and β, KV-cache "
         f"use, latency of answered requests, tokens processed, and failures; means over {smooth_s:g} s",
         inputs.facts,
         ("trace", "engine"),

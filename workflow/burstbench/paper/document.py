@@ -132,6 +132,9 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         parser.add_argument(
             f"--more-{kind}", nargs="+", default=[], metavar="ID", help=f"{kind} beside the paper's own, in their order"
         )
+    parser.add_argument(
+        "--left-out", nargs="+", default=[], metavar="ID", help="figures and tables of the paper that were not made"
+    )
     parser.add_argument("--facts", type=settings, required=True, help="what was run: a JSON object, or a file with one")
 
 
@@ -148,6 +151,7 @@ def from_options(args: argparse.Namespace) -> Document:
         args.more_figures,
         args.more_tables,
         args.findings,
+        args.left_out,
     )
 
 
@@ -162,12 +166,13 @@ def collect(
     more_figures: Sequence[str] = (),
     more_tables: Sequence[str] = (),
     findings: Path | None = None,
+    left_out: Sequence[str] = (),
 ) -> Document:
     """Read everything that the paper shows.
 
     Args:
-        figures: folder with ``<id>.svg``, ``.csv`` and ``.json`` of every id in `FIGURES`.
-        tables: folder with ``<id>.csv`` and ``.json`` of every id in `TABLES`.
+        figures: folder with ``<id>.svg``, ``.csv`` and ``.json`` of every id in `FIGURES` but those left out.
+        tables: folder with ``<id>.csv`` and ``.json`` of every id in `TABLES`, likewise.
         scorecard: CSV of contract `scorecard`.
         parameters: JSON object, the resolved configuration.
         facts: what was run; keys `FACTS`. The grid of cells, keys `GRID`, is taken from the parameters.
@@ -176,6 +181,7 @@ def collect(
         more_figures: ids of figures beside the paper's own: "figS01" is numbered S1, others V1, V2 ... in this order.
         more_tables: likewise of tables.
         findings: scorecard.json, from which the text takes its numbers.
+        left_out: ids of the paper's figures and tables that the study does not make, as an experiment was left out.
 
     Raises:
         UserError: a figure, table, claim, key or file is missing or not what it should be.
@@ -200,11 +206,11 @@ def collect(
         facts=facts,
         marks=marks(facts),
         figures=tuple(
-            [_figure(figures, name, str(int(name[3:]))) for name in FIGURES]
+            [_figure(figures, name, str(int(name[3:]))) for name in FIGURES if name not in left_out]
             + [_figure(figures, name, number) for name, number in _numbered(more_figures)]
         ),
         tables=tuple(
-            [_table(tables, name, ROMAN[int(name[5:])]) for name in TABLES]
+            [_table(tables, name, ROMAN[int(name[5:])]) for name in TABLES if name not in left_out]
             + [_table(tables, name, number) for name, number in _numbered(more_tables)]
         ),
         scorecard=rows,

@@ -113,13 +113,14 @@ def render(
     tables = tables or {}
     data = documents.as_data(document)
     more = [figure.id for figure in document.figures if figure.id not in documents.FIGURES]
-    beside = [(kind, title, [name for name in more if of(name)]) for kind, title, of in MORE]
     drawn = {figure.id: figure.files["csv"] for figure in document.figures}
+    own = [(section, title, [name for name in ids if name in drawn]) for section, title, ids in SECTIONS]
+    beside = [(kind, title, [name for name in more if of(name)]) for kind, title, of in MORE]
     steps = _graph(document, tables, metadata)
     page = {
         "labels": LABELS,
         "views": interactive.views(drawn),
-        "seeds": interactive.seeds_of(tables, drawn["fig17"]),
+        "seeds": interactive.seeds_of(tables, drawn.get("fig17")),
         "runs": interactive.runs(tables),
         "graph": steps,
         "versions": provenance.software(),
@@ -128,7 +129,7 @@ def render(
     try:
         text = environment.get_template(template.name).render(
             **data,
-            sections=(*SECTIONS, *(section for section in beside if section[2])),
+            sections=[section for section in (*own, *beside) if section[2]],
             files=_files(document),
             version=__version__,
             page=page,

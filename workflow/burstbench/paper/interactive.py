@@ -296,17 +296,17 @@ def views(figures: Mapping[str, Path]) -> dict[str, list[dict[str, Any]]]:
     return {name: of for name, of in found.items() if of and name not in NO_TWIN}
 
 
-def seeds_of(tables: Mapping[str, Path], path: Path) -> list[list[Any]]:
+def seeds_of(tables: Mapping[str, Path], path: Path | None) -> list[list[Any]]:
     """Return the lines of Fig. 17 once more for each seed alone: the figure's own table holds their means.
 
     Args:
         tables: tables of the metrics room by name.
-        path: CSV of the figure.
+        path: CSV of the figure; None where it was left out.
 
     Returns:
         (varied, model, gpu, seed, step, value, metric, mean) of each.
     """
-    if not any(name.endswith("_cells") for name in tables):
+    if path is None or not any(name.endswith("_cells") for name in tables):
         return []
     with open(path, encoding="utf-8", newline="") as stream:
         metrics = {(row["experiment"], row["varied"], row["metric"]) for row in csv.DictReader(stream)}

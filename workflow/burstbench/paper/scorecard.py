@@ -23,7 +23,7 @@ REPRODUCED, NOT_REPRODUCED = "reproduced", "not reproduced"
 NOT_TESTABLE, BY_CONSTRUCTION = "not testable here", "by construction"
 VERDICTS = (REPRODUCED, NOT_REPRODUCED, BY_CONSTRUCTION, NOT_TESTABLE)
 
-TRACE_INPUTS = {"real": "real trace", "twin": "twin"}
+TRACE_INPUTS = {"real": "real trace", "twin": "twin", "other": "another trace"}
 ENGINE_INPUTS = {
     "simulator": "simulated server",
     "vllm-emulated": "emulated server",
@@ -32,7 +32,7 @@ ENGINE_INPUTS = {
     "endpoint": "measured server",
 }
 SIMULATED = ("simulator", "vllm-emulated")
-RULED_INPUTS = ("twin", "simulated", "always")
+RULED_INPUTS = ("twin", "other", "simulated", "always")
 """On which inputs a part of a claim can have a ruling, the last first: a simulated engine outweighs a twin."""
 
 
@@ -191,6 +191,7 @@ def judge(part: Part, tables: Tables, facts: Mapping[str, Any]) -> tuple[Finding
     reasons = [found.reason]
     active = {
         "twin": "trace" in part.inputs and facts["trace"] == "twin",
+        "other": "trace" in part.inputs and facts["trace"] == "other",
         "simulated": "server" in part.inputs and facts["engine"] in SIMULATED,
         "always": True,
     }
@@ -215,7 +216,7 @@ def score(claims: Sequence[Claim], tables: Tables, facts: Mapping[str, Any], fol
     Args:
         claims: the claims.
         tables: of the study.
-        facts: `trace` (real, twin) and `engine` count.
+        facts: `trace` and `engine` count.
         folder: the study's folder; evidence is given relative to it.
 
     Returns:
@@ -268,6 +269,8 @@ def made_from(facts: Mapping[str, Any]) -> list[str]:
             "The trace is a statistical twin made from published numbers: what it was made from counts as "
             "“by construction”, never as reproduced."
         )
+    if facts["trace"] == "other":
+        said.append("The trace is not BurstGPT: what the paper says of that one's size and period is not tested.")
     if facts["engine"] == "simulator":
         said.append("The servers are simulated: no GPU was used.")
     if facts["engine"] == "vllm-emulated":

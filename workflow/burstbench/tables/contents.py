@@ -9,7 +9,7 @@ import numpy as np
 
 from burstbench.contracts import FAILURES, GAMMA_PROFILE, LENGTH_COUNTS, SUMMARY
 from burstbench.errors import UserError
-from burstbench.figures.inputs import Artifact, Columns, Inputs, caption, distinct, number, size, where
+from burstbench.figures.inputs import Artifact, Columns, Inputs, caption, distinct, gamma_cell, number, size, where
 from burstbench.files import read_json
 from burstbench.tables.made import NONE, Made
 
@@ -105,7 +105,9 @@ def _checked(inputs: Inputs) -> dict[str, str]:
             varied = len(tokens) and tokens.min() < tokens.max()
             found[name] = f"yes: {number(tokens.min())}–{number(tokens.max())} tokens" if varied else "no"
     if inputs.has("gamma_profile"):
-        profile = where(inputs.read("gamma_profile"), service="conversation", model="ChatGPT")
+        profile = inputs.read("gamma_profile")
+        service, model = gamma_cell(profile)
+        profile = where(profile, service=service, model=model)
         alpha = profile["alpha"][~np.isnan(profile["alpha"])]
         varied = len(alpha) and alpha.min() < alpha.max()
         found["Dynamic burstiness"] = f"yes: median α {alpha.min():.2f}–{alpha.max():.2f} in a day" if varied else "no"
