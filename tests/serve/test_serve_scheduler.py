@@ -347,7 +347,7 @@ def random_case(rng, kind):
     prompt = np.minimum(rng.integers(1, 150, count), longest)
     response = rng.integers(1, 60, count)
     arrival = np.cumsum(rng.choice([0, 1, 30_000_000, 200_000_000], count) * rng.integers(0, 3, count))
-    max_tokens = int(rng.integers(16, 120)) if kind == "v1" else int(rng.integers(max(prompt + response), 399))
+    max_tokens = int(rng.integers(4, 120)) if kind == "v1" else int(rng.integers(max(prompt + response), 399))
     most = int(rng.integers(0, 12)) if rng.random() < 0.3 else None
     pending = int(rng.integers(1, 800)) if rng.random() < 0.2 else None
     limits = Limits(blocks, int(rng.integers(1, 12)), max_tokens, most, pending)
