@@ -75,6 +75,12 @@ def test_a_mixed_step_by_hand(profile):
     assert seconds(times, 8, 2, 0, 0, 0, 2, work) == pytest.approx(18 * 48 + 122 + 2 + 0.5 * 32**0.5)
 
 
+def test_rows_that_fill_a_cuda_graph_up_cost_no_attention(profile):
+    times = kerneltable.table(kerneltable.read(profile), 3, 20, 4)
+    linear_us = 1e6 * (times.linear_s[4] - times.linear_s[2])
+    assert seconds(times, 4, 2, 2, 48, 32, 0, 0.0) == pytest.approx(seconds(times, 2, 2, 2, 48, 32, 0, 0.0) + linear_us)
+
+
 def test_beyond_the_nodes_the_last_slope_goes_on(profile):
     read = kerneltable.read(profile)
     # Beside a chunk of 8, two decoding requests were not measured: contexts of the chunk 2, lengths 2.

@@ -175,7 +175,8 @@ def collect(
         tables: folder with ``<id>.csv`` and ``.json`` of every id in `TABLES`, likewise.
         scorecard: CSV of contract `scorecard`.
         parameters: JSON object, the resolved configuration.
-        facts: what was run; keys `FACTS`. The grid of cells, keys `GRID`, is taken from the parameters.
+        facts: what was run; keys `FACTS`. The grid of cells, keys `GRID`, is taken from the parameters, and
+            `repeats`, the most seeds that a number is the mean of.
         check: CSV of contract `trace_check`.
         runs: run records of the benchmark cells.
         more_figures: ids of figures beside the paper's own: "figS01" is numbered S1, others V1, V2 ... in this order.
@@ -202,6 +203,9 @@ def collect(
         if not isinstance(configuration.get(key), list):
             raise UserError(f"{parameters}: {key}: found {configuration.get(key)!r}, expected a list")
     facts = check_facts(facts) | {key: configuration[key] for key in GRID}
+    # The simulator repeats sweeps with more seeds than those whose runs are kept (`burstbench.metrics.sweep`).
+    more = configuration.get("simulation", {}).get("seeds", []) if facts["engine"] == "simulator" else []
+    facts["repeats"] = len({*facts["seeds"], *more})
     return Document(
         facts=facts,
         marks=marks(facts),

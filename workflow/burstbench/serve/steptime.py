@@ -160,7 +160,9 @@ def seconds(
     """
     time = linear_s[tokens] + head_s[requests] + attention[0] + attention[1] * requests
     if attention.size > ANALYTIC:
-        return float(time + _attention_s(attention, tokens, decodes, context_sum, context_max, prefill_work))
+        # Without a chunk, rows beyond the decoding ones only fill a CUDA graph up; attention passes over none of them.
+        rows = tokens if chunks > 0 else decodes
+        return float(time + _attention_s(attention, rows, decodes, context_sum, context_max, prefill_work))
     if decodes > 0:
         read = attention[3] * context_sum + attention[4] * decodes
         q = attention[6]

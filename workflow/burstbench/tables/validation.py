@@ -206,9 +206,7 @@ def cpu(inputs: Inputs, runs: Sequence[Path]) -> Made:
         (),
         "all requests; times from arrival, in processor time of the engine",
         f"{', '.join(number(where(table, run=name)['requests'][0]) for name in names)} requests",
-        "The other runs are predicted from arrivals and lengths alone; nothing is fitted to them. The machine was busy "
-        "with other work, which slows a step in processor time too: the fitted run itself misses by as much as its "
-        "first column of errors says. No HTTP, no client.",
+        "The other runs are predicted from arrivals and lengths alone; nothing is fitted to them. No HTTP, no client.",
     )
     return Made(inputs.artifact, rows, text)
 
