@@ -168,3 +168,4 @@ def test_what_rests_on_an_experiment_that_is_left_out_is_told():
     left_out = ["fig07", "fig08", "fig09", "fig16", "fig17", "table3"]
     assert Layout(config).left_out() == left_out
     assert f"--left-out {' '.join(left_out)}" in Layout(config).more_options()
+    assert json.loads(Layout(config).table_facts("table2"))["engine"] == "simulator"

@@ -536,7 +536,7 @@ def check_texts(picture: Figure) -> None:
     width, height = picture.canvas.get_width_height()
     slack = 0.004 * width
     texts = shown_texts(picture)
-    assert min(text.get_fontsize() for text in texts) >= 5
+    assert min(text.get_fontsize() for text in texts) >= 5.5
     boxes = [(text.get_text(), text.get_window_extent(renderer)) for text in texts]
     for text, box in boxes:
         assert box.x0 >= -slack, text
@@ -643,3 +643,17 @@ def test_a_trace_too_sparse_for_any_fit_is_drawn_as_such(tables: dict[str, Path]
 
 def pyarrow_rows(path: Path) -> dict[str, list]:
     return pq.read_table(path).to_pydict()
+
+
+def test_other_models_are_told_apart_and_conversations_come_first(tables: dict[str, Path], tmp_path: Path) -> None:
+    rows = pyarrow_rows(tables["response_bins"])
+    names = {"trace conversation ChatGPT": "trace conversation b", "trace conversation GPT-4": "trace conversation a"}
+    rows["source"] = [names.get(source, source.replace("ChatGPT", "c")) for source in rows["source"]]
+    given = tables | {"response_bins": tmp_path / "response_bins.parquet"}
+    contracts.RESPONSE_BINS.write(rows, given["response_bins"])
+    files = draw("fig09", given, tmp_path)
+    shown = dict.fromkeys(row["source"] for row in read_csv(files["csv"]))
+    assert list(shown)[:2] == ["trace conversation a", "trace conversation b"]
+    style = Style.read(factory.LOOK)
+    looks_ = [lengths.source_name(style, source, shown)[1] for source in list(shown)[:2]]
+    assert looks_[0].colour != looks_[1].colour

@@ -636,8 +636,8 @@ class Layout:
         return as_json(facts)
 
     def table_facts(self, table: str) -> str:
-        """Return the facts of a table; Table II rests on the records of the runs."""
-        return self.facts(_TABLES[table] or ("warmup_summary",))
+        """Return the facts of a table; Table II rests on the records of the runs, the first experiment's and on."""
+        return self.facts(_TABLES[table] or (f"{next(iter(self.config['experiments']))}_summary",))
 
 
 def as_json(*parts: dict[str, Any], **values: Any) -> str:

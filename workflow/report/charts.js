@@ -74,7 +74,7 @@ const zooms = (axes) => [
   { type: "slider", xAxisIndex: axes, filterMode: "none", height: 18, bottom: 4, brushSelect: false, borderColor: css("line"), fillerColor: `${css("link")}33`, handleStyle: { color: css("link") }, textStyle: { color: css("ink"), fontSize: 10 }, labelFormatter: (value, text) => (text && Number.isNaN(Number(text)) ? text : short(Number(value))), showDataShadow: false },
 ];
 const grid = { left: 62, right: 16, top: 34, bottom: 66 };
-const interval = (low, high) => (low === "" || low === null || low === undefined || high === "" || high === null ? "" : ` [${number(low)}, ${number(high)}]`);
+const interval = (low, high) => ([low, high].some((end) => end === "" || end === null || end === undefined || Number.isNaN(Number(end))) ? "" : ` [${number(low)}, ${number(high)}]`);
 
 // A band between two lines: one polygon, drawn with the series' first point.
 function band(points, colour) {
@@ -125,7 +125,7 @@ const DRAW = {
       const colours = PALETTE[isDark() ? "dark" : "light"];
       const colour = colours[place % colours.length];
       const points = rows.map((row) => [Number(row[view.x]) * (view.x_scale ?? 1), scaled(row, view.y, view), scaled(row, view.low, view), scaled(row, view.high, view)]).filter((point) => Number.isFinite(point[1]) && (!log || point[1] > 0) && (!view.x_log || point[0] > 0)).sort((a, b) => a[0] - b[0]);
-      series.push({ name, type: "line", color: colour, data: points, encode: { x: 0, y: 1 }, showSymbol: view.points || points.length <= 45, symbol: SYMBOLS[place % SYMBOLS.length], symbolSize: 6, sampling: points.length > 2000 && !view.points ? "lttb" : undefined, lineStyle: { width: view.points ? 0 : 1.8, type: DASHES[Math.floor(place / 3) % 3] }, emphasis: { focus: "series" }, z: 3 });
+      series.push({ name, type: "line", color: colour, data: points, encode: { x: 0, y: 1 }, showSymbol: view.points || points.length <= 45, symbol: SYMBOLS[place % SYMBOLS.length], symbolSize: 6, sampling: points.length > 2000 && !view.points ? "lttb" : undefined, lineStyle: { width: view.points ? 0 : 1.8, type: DASHES[Math.floor(place / 3) % 3] }, emphasis: { focus: "series", lineStyle: view.points ? { width: 0 } : {} }, z: 3 });
       if (!log && points.some((point) => Number.isFinite(point[3]))) series.push(band(points, colour));
       place += 1;
     }

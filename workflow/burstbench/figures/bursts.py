@@ -83,7 +83,7 @@ def fig05(inputs: Inputs, style: Style) -> Drawn:
             hatch=look["hatch"],
             linewidth=0.4,
         )
-        bars.bar_label(drawn, [f"{value:.1f}" for value in rows["per_day"]], fontsize=5, padding=1)
+        bars.bar_label(drawn, [f"{value:.1f}" for value in rows["per_day"]], fontsize=5.5, padding=1)
         handles.append(
             Patch(
                 facecolor=look["colour"], edgecolor="#FFFFFF", hatch=look["hatch"], label=f"{_minutes(width)} windows"

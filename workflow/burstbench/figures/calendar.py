@@ -174,7 +174,14 @@ def _cells(panel, grid, second, image, cell_in) -> None:  # type: ignore[no-unty
         )
         if shown:
             panel.text(
-                column, row + 0.24, second[row, column], ha="center", va="center", fontsize=5, color=colour, gid="small"
+                column,
+                row + 0.24,
+                second[row, column],
+                ha="center",
+                va="center",
+                fontsize=5.5,
+                color=colour,
+                gid="small",
             )
 
 

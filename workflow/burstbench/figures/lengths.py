@@ -75,8 +75,9 @@ FAMILIES = {
 
 
 def trace_sources(rows: Columns) -> list[str]:
-    """Return whose requests of the trace are drawn: the paper's conversations; of a trace without them, any two."""
+    """Return whose requests of the trace are drawn: the paper's conversations; of another trace two, those first."""
     found = [source for source in distinct(rows["source"], TRACE_SOURCES) if source.startswith("trace ")]
+    found.sort(key=lambda source: not source.startswith("trace conversation "))
     return [source for source in found if source in TRACE_SOURCES] or found[:2]
 
 
@@ -86,11 +87,11 @@ def log_text(sources: Iterable[str]) -> str:
     return " and ".join(f"{'API' if service == 'api' else service} log" for service in sorted(services))
 
 
-def source_name(style: Style, source: str) -> tuple[str, Look]:
-    """Return the title and look of a source: 'trace <service> <model>' or 'run <model> <gpu>'."""
+def source_name(style: Style, source: str, sources: Iterable[str]) -> tuple[str, Look]:
+    """Return the title and look of a source among others: 'trace <service> <model>' or 'run <model> <gpu>'."""
     kind, first, second = source.split(" ", 2)
     if kind == "trace":
-        look = style.model(second)
+        look = style.model(second, [name.split(" ", 2)[2] for name in sources if name.startswith("trace ")])
         return f"{look.label} {style.service(first).label}", look
     look = style.model(first)
     return f"{look.label} on {style.gpu(second).label}", look
@@ -143,7 +144,7 @@ def fig07(inputs: Inputs, style: Style) -> Drawn:
     }
     sizes, place = [], 0
     for row, (kind, source) in enumerate(sources):
-        title, look = source_name(style, source)
+        title, look = source_name(style, source, counts["trace"]["source"])
         for column, quantity in enumerate(("request", "response")):
             panel = axes[row, column]
             rows = where(counts[kind], source=source, quantity=quantity)
@@ -172,7 +173,7 @@ def fig07(inputs: Inputs, style: Style) -> Drawn:
     handles: list = []
     names = []
     for kind, source in sources:
-        title, look = source_name(style, source)
+        title, look = source_name(style, source, counts["trace"]["source"])
         names.append(title if kind == "trace" else f"the run {title}")
         handles.append(Patch(facecolor=look.colour, alpha=0.45, edgecolor=look.colour, label=title))
     handles.append(Line2D([], [], color=style.get("fit", "colour"), linewidth=1.2, label="fitted Zipf"))
@@ -245,6 +246,7 @@ def _panels(inputs: Inputs, trace: str, run: str) -> list[tuple[str, Columns]]:
 def fig08(inputs: Inputs, style: Style) -> Drawn:
     """Draw Fig. 8: median, mean and 5-95 % band of response tokens by request tokens, a panel per source."""
     panels = _panels(inputs, "response_by_request", "responses_response_by_request")
+    sources = [source for source, _ in panels]
     published = inputs.read("published_response_by_request") if inputs.has("published_response_by_request") else None
     figure, axes = looks.canvas(style, "double", 2.3, 1, len(panels), sharey=True)
     lists: dict[str, list] = {
@@ -253,7 +255,7 @@ def fig08(inputs: Inputs, style: Style) -> Drawn:
     overlaid, sizes = False, []
     for place, (source, all_rows) in enumerate(panels):
         panel = axes[0, place]
-        title, look = source_name(style, source)
+        title, look = source_name(style, source, sources)
         kept = (all_rows["n"] >= LEAST) & (all_rows["request_high"] <= REQUESTS_TO + 1e-9)
         rows = in_order({name: values[kept] for name, values in all_rows.items()}, "request_low")
         x = (rows["request_low"] + rows["request_high"]) / 2
@@ -358,6 +360,7 @@ def _overlay(panel: Axes, rows: Columns, error: float, source: str, style: Style
 def fig09(inputs: Inputs, style: Style) -> Drawn:
     """Draw Fig. 9: ridges of the response lengths, one per bin of request tokens, a panel per source."""
     panels = _panels(inputs, "response_bins", "responses_response_bins")
+    sources = [source for source, _ in panels]
     bins = sorted(
         {(low, high) for _, rows in panels for low, high in zip(rows["request_low"], rows["request_high"], strict=True)}
     )
@@ -370,7 +373,7 @@ def fig09(inputs: Inputs, style: Style) -> Drawn:
     right = max(_right_end(rows) for _, rows in panels)
     for place, (source, rows) in enumerate(panels):
         panel = axes[0, place]
-        title, look = source_name(style, source)
+        title, look = source_name(style, source, sources)
         for base, (low, high) in enumerate(bins):
             ridge = in_order(where(rows, request_low=low), "response_low")
             total = ridge["n"].sum() if size(ridge) else 0
@@ -381,7 +384,7 @@ def fig09(inputs: Inputs, style: Style) -> Drawn:
                 xycoords=("axes fraction", "data"),
                 ha="right",
                 va="top",
-                fontsize=5.2,
+                fontsize=5.5,
                 color="#333333",
                 zorder=99,
             )

@@ -152,7 +152,7 @@ def kernels(inputs: Inputs, style: Style) -> Drawn:
         _powers(panel)
         panel.set_ylim(-85, 85)
         panel.yaxis.set_major_formatter(_PER_CENT)
-        panel.legend(loc="lower right", ncols=2, fontsize=5.4, handlelength=2.4, columnspacing=0.9, borderaxespad=0.2)
+        panel.legend(loc="lower right", ncols=2, fontsize=5.5, handlelength=2.4, columnspacing=0.9, borderaxespad=0.2)
     text = caption(
         "Relative error of the analytic kernel times, simulated / measured - 1: each operator of a Llama-2-7b layer, "
         "to which the model is fitted, on an A100 and an A40; the whole of 1/2, 1/4 and 1/8 of that layer, shapes that "
