@@ -19,7 +19,8 @@ answer one token a write, in the form of vLLM's events. Each client sends the sa
 - cpu_us: CPU time of the client's whole process tree from the first arrival to the last answer, by request; a token's
   cost is the difference of two runs that differ in the tokens of an answer alone.
 
-A row is one run with one seed; --summary prints the mean and, after +-, the standard deviation over the seeds.
+A row is one run with one seed. Over the seeds, --summary prints median (lowest to highest) of what disturbances of the
+machine spoil, mean +- standard deviation of what chance moves.
 
 The peers are installed under $XDG_CACHE_HOME/burstbench/peers when first needed: vLLM as the repository's own
 `.venv-vllm` (make .venv-vllm/.done), AIPerf in a virtual environment.
@@ -406,17 +407,26 @@ def summary(path: Path) -> None:
     )
     for (rate, tokens, name), rows in sorted(groups.items(), key=lambda item: [float(v) for v in item[0][:2]]):
 
-        def over(column: str, rows: list[dict[str, str]] = rows, factor: float = 1.0) -> str:
-            found = [factor * float(row[column]) for row in rows if row[column]]
+        def values(column: str, rows: list[dict[str, str]] = rows) -> list[float]:
+            return [float(row[column]) for row in rows if row[column]]
+
+        def middle(column: str) -> str:
+            found = values(column)
+            if len(found) < 2:
+                return f"{found[0]:.3g}" if found else "-"
+            return f"{np.median(found):.3g} ({min(found):.3g} to {max(found):.3g})"
+
+        def over(column: str, factor: float = 1.0) -> str:
+            found = [factor * value for value in values(column)]
             if not found:
                 return "-"
             return f"{np.mean(found):.3g}" + (f" ± {np.std(found, ddof=1):.2g}" if len(found) > 1 else "")
 
         chance = [100 * float(rows[0]["rate_sd_expected"]), float(rows[0]["ks_expected"])]
-        cells = [f"{float(rate):g}", tokens, name, str(len(rows)), over("late_p50_ms"), over("late_p99_ms")]
+        cells = [f"{float(rate):g}", tokens, name, str(len(rows)), middle("late_p50_ms"), middle("late_p99_ms")]
         cells += [f"{over('rate_error', factor=100)} (0 ± {chance[0]:.2g})", over("rate_error_of_schedule", factor=100)]
         cells += [f"{over('ks_true')} ({chance[1]:.2g})", over("ks_schedule"), over("ks_drawn")]
-        print("| " + " | ".join([*cells, over("cpu_us_per_request"), over("cpu_us_per_token")]) + " |")
+        print("| " + " | ".join([*cells, middle("cpu_us_per_request"), middle("cpu_us_per_token")]) + " |")
 
 
 def main() -> None:

@@ -64,16 +64,25 @@ def _moving(theta: Real, n_max: int, rng: np.random.Generator) -> Whole:
     cell = (theta / width).astype(np.uint16)  # 16 bits: sorted in linear time
     above = np.maximum(theta - cell * width, 0.0)
     order = np.argsort(cell, kind="stable")
-    lengths = np.empty(theta.size, dtype=np.int64)
+    above = above[order]
+    drawn = np.empty(theta.size, dtype=np.int64)  # indices of the support, in this order
+    # n^(t - theta) is never below this: most of what is drawn is kept without working it out.
+    surely = np.exp(-width * logarithm[-1]) - 1e-9
     found, starts = np.unique(cell[order], return_index=True)
     for grid, start, stop in zip(found.tolist(), starts, [*starts[1:], theta.size], strict=True):
         cumulated = _cumulated(support ** -(grid * width))
-        open_ = order[start:stop]
-        while open_.size:
-            drawn = np.searchsorted(cumulated, rng.random(open_.size), side="right")
-            kept = rng.random(open_.size) < np.exp(-above[open_] * logarithm[drawn])
-            lengths[open_[kept]] = drawn[kept] + 1
-            open_ = open_[~kept]
+        places = np.arange(start, stop)
+        drawn[start:stop] = np.searchsorted(cumulated, rng.random(places.size), side="right")
+        while True:
+            chance = rng.random(places.size)
+            unsure = np.flatnonzero(chance >= surely)
+            chance, places = chance[unsure], places[unsure]
+            places = places[chance >= np.exp(-above[places] * logarithm[drawn[places]])]
+            if not places.size:
+                break
+            drawn[places] = np.searchsorted(cumulated, rng.random(places.size), side="right")
+    lengths = np.empty(theta.size, dtype=np.int64)
+    lengths[order] = drawn + 1
     return lengths
 
 

@@ -166,14 +166,14 @@ def make(
         )
         parts.append(part)
         start_ns = end_ns
-    columns = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+    columns = parts[0] if len(parts) == 1 else {name: np.concatenate([p[name] for p in parts]) for name in parts[0]}
     n = len(columns["send_ns"])
     if n == 0:
         raise PlanError("phases: no request falls into them; alpha or beta is far too large for their length")
     send_s = columns.pop("send_ns") / arrivals.NS
     theta = columns.pop("theta")
     names = pa.array([phase["name"] for phase in settings["phases"]])
-    which = np.repeat(np.arange(len(parts), dtype=np.int32), [len(part["step"]) for part in parts])
+    which = np.repeat(np.arange(len(parts), dtype=np.int32), [fact["requests"] for fact in facts])
     table = {
         "request_id": np.arange(n),
         "phase": pa.DictionaryArray.from_arrays(which, names).cast(pa.string()),
