@@ -51,40 +51,50 @@ def test_what_is_left_out_keeps_the_repositorys_value(mine):
     assert facts["jobs"] == 8
 
 
+ELSEWHERE = {"gpu": 0, "mem_mb": 4000, "runtime": 360}
+
+
+def asked(gpu, attempt=1):
+    """What a job with this GPU asks for in one attempt."""
+    found = cluster.of_gpu(gpu, ELSEWHERE)
+    return {key: value(None, attempt=attempt) if callable(value) else value for key, value in found.items()}
+
+
 @pytest.mark.parametrize(
-    ("how", "expected"),
-    [
-        ("gpus", ["serve_vllm_a800:gpu=1", "serve_vllm_a800:gpu_model='a800'"]),
-        ("gres", ["serve_vllm_a800:gpu=0", "serve_vllm_a800:gres='gpu:a800:1'"]),
-    ],
+    ("how", "expected"), [("gpus", {"gpu": 1, "gpu_model": "a800"}), ("gres", {"gpu": 0, "gres": "gpu:a800:1"})]
 )
-def test_the_gpu_is_asked_for_by_gpus_or_gres(mine, root, how, expected):
+def test_the_gpu_is_asked_for_by_gpus_or_gres(mine, monkeypatch, how, expected):
+    monkeypatch.setenv(cluster.LIGHT, "local")
     mine(gpu_request=how)
-    assert profile(root, "slurm_a800")["set-resources"][:2] == expected
+    found = asked("a800")
+    assert {key: found[key] for key in ("gpu", "gpu_model", "gres") if key in found} == expected
 
 
-def test_account_qos_constraint_partition_and_limits_reach_the_profile(mine, root):
+def test_account_qos_constraint_partition_and_limits_reach_the_jobs(mine, root, monkeypatch):
+    monkeypatch.setenv(cluster.LIGHT, "local")
     row = {"partition": "long", "constraint": "a800&nvlink", "cpus": 4, "mem_mb": 1000, "runtime": 60}
     mine(account="p_1", qos="high", gpus={"a800": row}, light={"partition": "small"}, jobs=3, growth=2.0, requeue=False)
+    own = {"slurm_partition": "long", "constraint": "a800&nvlink", "cpus_per_task": 4}
+    assert asked("a800").items() >= (own | {"mem_mb": 1000, "runtime": 60}).items()
+    assert asked("a800", attempt=3).items() >= (own | {"mem_mb": 4000, "runtime": 240}).items()
     found = profile(root, "slurm_a800")
-    assert found["set-resources"][2:7] == [
-        "serve_vllm_a800:slurm_partition='long'",
-        "serve_vllm_a800:constraint='a800&nvlink'",
-        "serve_vllm_a800:cpus_per_task=4",
-        "serve_vllm_a800:mem_mb=int(1000 * 2.0 ** (attempt - 1))",
-        "serve_vllm_a800:runtime=int(60 * 2.0 ** (attempt - 1))",
-    ]
     assert {"slurm_account='p_1'", "qos='high'", "slurm_partition='small'"} <= set(found["default-resources"])
     assert found["jobs"] == "3"
     assert (found.get("slurm-requeue"), found["slurm-no-requeue"]) == (None, "True")
 
 
-def test_the_profile_of_both_sends_each_gpu_to_its_own(root):
-    found = profile(root, "slurm_both")
+def test_each_gpu_has_its_own_partition(root, monkeypatch):
+    monkeypatch.setenv(cluster.LIGHT, "local")
     for gpu in ("a800", "a6000"):
-        assert f"serve_vllm_{gpu}:slurm_partition='{gpu}'" in found["set-resources"]
-        assert f"serve_vllm_{gpu}:gpu_model='{gpu}'" in found["set-resources"]
-    assert found["config"] == ["gpus=[a800, a6000]"]
+        assert (asked(gpu)["slurm_partition"], asked(gpu)["gpu_model"]) == (gpu, gpu)
+    assert profile(root, "slurm_both")["config"] == ["gpus=[a800, a6000]"]
+
+
+def test_without_a_cluster_or_a_row_a_rule_keeps_its_own_resources(monkeypatch):
+    monkeypatch.delenv(cluster.LIGHT, raising=False)
+    assert cluster.of_gpu("a800", ELSEWHERE) == ELSEWHERE
+    monkeypatch.setenv(cluster.LIGHT, "local")
+    assert cluster.of_gpu("h100", ELSEWHERE) == ELSEWHERE
 
 
 def test_accounts_that_do_not_answer_in_time_are_none(tmp_path, monkeypatch):

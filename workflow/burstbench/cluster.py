@@ -12,6 +12,7 @@ import shutil
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ from burstbench.config import ROOT, explain, load_yaml, merge
 from burstbench.errors import UserError
 
 # Rules with a GPU are one a GPU: all tasks of a job array must ask for the same.
-SERVE, PROBE = "serve_vllm_{gpu}", "serve_probe_{gpu}"
+SERVE = "serve_vllm_{gpu}"
 WITH_GPU = ("serve_vllm_", "serve_probe_")
 PACKAGE = ROOT / "workflow"
 LIGHT, IMAGE = "BURSTBENCH_LIGHT", "BURSTBENCH_IMAGE"
@@ -195,28 +196,6 @@ class Profile:
             **self._named(slurm_partition=light["partition"]),
         }
 
-    @property
-    def set_resources(self) -> dict[str, dict[str, Any]]:
-        """`--set-resources`: of the jobs with a GPU."""
-        return {
-            rule.format(gpu=gpu): self._serve(self.facts["gpus"][gpu]) for gpu in self.gpus for rule in (SERVE, PROBE)
-        }
-
-    def _serve(self, row: dict[str, Any]) -> dict[str, Any]:
-        kind = row.get("type")
-        if self.facts["gpu_request"] == "gpus":
-            gpu = {"gpu": 1} | self._named(gpu_model=kind)
-        else:
-            gpu = {"gpu": 0} | self._named(gres=f"gpu:{kind}:1" if kind else "gpu:1")
-        return {
-            **gpu,
-            **self._named(slurm_partition=row["partition"], constraint=row.get("constraint")),
-            # Not as threads, which Snakemake cuts to the cores of the machine that it runs on.
-            "cpus_per_task": row["cpus"],
-            "mem_mb": self._growing(row["mem_mb"]),
-            "runtime": self._growing(row["runtime"]),
-        }
-
     def _growing(self, value: int) -> str:
         return f"int({value} * {self.facts['growth']} ** (attempt - 1))"
 
@@ -224,6 +203,41 @@ class Profile:
     def _named(**values: str | None) -> dict[str, str]:
         """Texts as Python literals; those that are null are left out."""
         return {key: repr(value) for key, value in values.items() if value is not None}
+
+
+def of_gpu(gpu: str, elsewhere: dict[str, int]) -> dict[str, Any]:
+    """What a job with a GPU asks for: resources of its rule.
+
+    They stand at the rule and not in the profile, where Snakemake takes each text as Python and evaluates it for each
+    job: a quarter of the time in which a large study is planned.
+
+    Args:
+        gpu: a row of `gpus` in the cluster's file.
+        elsewhere: what it asks for without a SLURM profile.
+
+    Returns:
+        Name to value; memory and time are functions of the attempt.
+    """
+    facts = load() if LIGHT in os.environ else {"gpus": {}}
+    if gpu not in facts["gpus"]:
+        return elsewhere
+    row = facts["gpus"][gpu]
+    kind = row.get("type")
+    if facts["gpu_request"] == "gpus":
+        request = {"gpu": 1, "gpu_model": kind}
+    else:
+        request = {"gpu": 0, "gres": f"gpu:{kind}:1" if kind else "gpu:1"}
+    named = request | {"slurm_partition": row["partition"], "constraint": row.get("constraint")}
+    return {
+        **{key: value for key, value in named.items() if value is not None},
+        # Not as threads, which Snakemake cuts to the cores of the machine that it runs on.
+        "cpus_per_task": row["cpus"],
+        **{key: _grown(row[key], facts["growth"]) for key in ("mem_mb", "runtime")},
+    }
+
+
+def _grown(value: int, growth: float) -> Callable[[Any, int], int]:
+    return lambda wildcards, attempt: int(value * growth ** (attempt - 1))
 
 
 def cancel_leftovers(within_s: float = 60.0) -> list[str]:

@@ -434,9 +434,13 @@ class Layout:
             tables["trace"] = self.trace
         return tables
 
-    def plan_csvs(self, wildcards: Any) -> list[str]:
-        """Return the CSV files from which the functions of an experiment's phases read."""
-        return [str(path) for path in phase_files(self.config["experiments"][wildcards.experiment]["phases"])]
+    def plan_inputs(self, wildcards: Any) -> dict[str, Any]:
+        """Return what a cell's plan is made from beside the prompts: tables, files of functions, the probe's record.
+
+        One function for all of them: in a study of many cells, each call of Snakemake to a function costs.
+        """
+        csvs = [str(path) for path in phase_files(self.config["experiments"][wildcards.experiment]["phases"])]
+        return {**self.plan_tables(wildcards), "csvs": csvs, "probe": self.probed(wildcards)}
 
     def plan_options(self, wildcards: Any) -> str:
         """Return the options that name those tables."""
@@ -516,6 +520,13 @@ class Layout:
                 root_seed=config["seed"],
             )
         return found
+
+    @property
+    def has_templates(self) -> bool:
+        """Whether an experiment sends its prompts in a chat template."""
+        parts = [self.config["engines"]["vllm"]]
+        parts += [experiment.get("sampling", {}) for experiment in self.config["experiments"].values()]
+        return any(part.get("chat_template") for part in parts)
 
     def templated(self, wildcards: Any) -> list[str]:
         """Return the tokenizer that the chat template of an experiment is encoded with; none without a template."""

@@ -5,9 +5,7 @@ plan_settings = layout.plan_settings()
 
 rule plan_make:
     input:
-        unpack(layout.plan_tables),
-        layout.plan_csvs,
-        layout.probed,
+        unpack(layout.plan_inputs),
         pool_index=f"{root}/prompts/pool_index.parquet",
     output:
         plan=f"{root}/plan/{{experiment}}/{{cell}}/plan.parquet",

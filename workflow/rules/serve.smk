@@ -5,6 +5,11 @@
 ALONE = workflow.cores or 16
 EMULATED = config["engine"] == "vllm-emulated"
 MEASURED = config["engine"] == "vllm" and config["engines"]["vllm"]["device"] == "gpu"
+ON_ONE_MACHINE = {
+    "gpu": 1 if MEASURED else 0,
+    "mem_mb": 64000 if MEASURED else 4000,
+    "runtime": 360,
+}
 
 if "probe" in config["plan"]:
 
@@ -35,9 +40,7 @@ if "probe" in config["plan"]:
                 "../../envs/runtime.yaml"
             threads: 1 if config["engine"] == "simulator" else ALONE
             resources:
-                gpu=1 if MEASURED else 0,
-                mem_mb=64000 if MEASURED else 4000,
-                runtime=360,
+                **cluster.of_gpu(gpu, ON_ONE_MACHINE),
             params:
                 settings=lambda wildcards: probe_settings[wildcards.pair],
                 tokenizer=layout.template_options,
@@ -143,7 +146,7 @@ else:
                 record=f"{root}/plan/{{experiment}}/{{cell}}/plan.json",
                 pool=f"{root}/prompts/pool.arrow",
                 replies=f"{root}/prompts/replies.parquet",
-                tokenizer=layout.templated,
+                tokenizer=layout.templated if layout.has_templates else [],
             output:
                 requests=kept(f"{root}/serve/{{experiment}}/{{cell}}/requests.parquet"),
                 steps=kept(f"{root}/serve/{{experiment}}/{{cell}}/steps.parquet"),
@@ -160,14 +163,12 @@ else:
                 "../../envs/runtime.yaml"
             threads: ALONE
             resources:
-                gpu=1 if MEASURED else 0,
-                mem_mb=64000 if MEASURED else 4000,
-                runtime=360,
+                **cluster.of_gpu(gpu, ON_ONE_MACHINE),
             params:
                 settings=lambda wildcards: settings_of_cells[wildcards.experiment][
                     wildcards.cell
                 ],
-                tokenizer=layout.template_options,
+                tokenizer=layout.template_options if layout.has_templates else "",
                 # What the server's own process imports is no import of the verb.
                 code={
                     **code("serve.vllm"),
