@@ -508,7 +508,7 @@ def test_no_text_is_cut_or_lies_on_another_or_is_too_small(figure: str, drawn: d
 
 
 # Stacked in one column, in two, with a shared axis, and panels that stay beside each other.
-@pytest.mark.parametrize("figure", ["fig03", "fig07", "fig08", "fig16"])
+@pytest.mark.parametrize("figure", ["fig03", "fig05", "fig07", "fig08", "fig16"])
 def test_a_single_column_holds_a_figure_legibly(figure: str, tables: dict, tmp_path: Path) -> None:
     look = tmp_path / "figures.yaml"
     look.write_text(factory.LOOK.read_text(encoding="utf-8").replace("column: mixed", "column: single"), "utf-8")

@@ -69,6 +69,7 @@ def fig05(inputs: Inputs, style: Style) -> Drawn:
     handles: list = []
     names: list[str] = []
     nan = float("nan")
+    upright = figure.get_size_inches()[0] < style.width_in("double")  # narrow bars, whose labels would touch
     for place, width in enumerate(widths):
         look = _width_look(style, place)
         rows = in_order(where(ratios, width_s=width), "ratio")
@@ -83,7 +84,8 @@ def fig05(inputs: Inputs, style: Style) -> Drawn:
             hatch=look["hatch"],
             linewidth=0.4,
         )
-        bars.bar_label(drawn, [f"{value:.1f}" for value in rows["per_day"]], fontsize=5.5, padding=1)
+        texts = [f"{value:.1f}" for value in rows["per_day"]]
+        bars.bar_label(drawn, texts, fontsize=5.5, padding=1.5, rotation=90 if upright else 0)
         handles.append(
             Patch(
                 facecolor=look["colour"], edgecolor="#FFFFFF", hatch=look["hatch"], label=f"{_minutes(width)} windows"
@@ -100,7 +102,7 @@ def fig05(inputs: Inputs, style: Style) -> Drawn:
     bars.set_xlabel("requests in a window ÷ requests in the window before")
     bars.set_ylabel("times per workday")
     bars.grid(axis="x", visible=False)
-    bars.margins(y=0.1)
+    bars.margins(y=0.16 if upright else 0.1)
     looks.letter(bars, 0, "by ratio")
     means.set_xticks(range(len(widths)), [_minutes(width) for width in widths])
     means.set_xlim(-0.6, len(widths) - 0.4)

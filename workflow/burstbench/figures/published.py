@@ -150,7 +150,9 @@ def _draw(axes, style: Style, panel: Panel, rows: Columns) -> None:  # type: ign
     axes.set_xscale("log")
     axes.xaxis.set_minor_formatter(NullFormatter())
     axes.set_ylim(-BEYOND * 1.08, BEYOND * 1.08)
-    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{100 * value:+.0f} %".replace("-", "−")))
+    axes.yaxis.set_major_formatter(
+        FuncFormatter(lambda value, _: f"{100 * value:+.0f} %".replace("-", "−").replace("+0 %", "0 %"))
+    )
     axes.set_xlabel(panel.axis)
 
 
