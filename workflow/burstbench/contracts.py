@@ -166,8 +166,6 @@ class Contract:
             compression="zstd",
             use_dictionary=[name for name in table.column_names if name not in split],
             column_encoding=dict.fromkeys(split, "BYTE_STREAM_SPLIT"),
-            # Least and greatest label help nobody, and to find them took a third of the time.
-            write_statistics=[column.name for column in self.columns if column.type != TEXT],
             store_schema=False,
         ) as writer:
             schema = base64.b64encode(self.schema.serialize().to_pybytes()).decode()

@@ -236,7 +236,7 @@ class _Raw:
                 types[name] = pa.float64()
         table = csv.read_csv(
             pa.BufferReader(text),
-            read_options=csv.ReadOptions(block_size=2 << 20, column_names=self.header, skip_rows=1),
+            read_options=csv.ReadOptions(block_size=4 << 20, column_names=self.header, skip_rows=1),
             parse_options=csv.ParseOptions(
                 quote_char='"' if self.adapter.quotes else False, ignore_empty_lines=False, newlines_in_values=False
             ),
