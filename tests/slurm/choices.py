@@ -91,11 +91,13 @@ def test_a_cell_whose_neighbours_took_its_cores_fails_and_says_why(clone: Clone)
     """SLURM binds no CPUs here (TaskPlugin=task/none): what other jobs of the node burn, the client lacks."""
     shutil.rmtree(clone.folder / "results/slurm/serve", ignore_errors=True)
     study = clone.folder / "study.yaml"
-    study.write_text(study.read_text().replace("lag_limit_s: null", "lag_limit_s: 0.01"))
+    study.write_text(study.read_text().replace("lag_limit_s: null", "lag_limit_s: 0.0015"))
     clone.facts(retries=0)
+    cell = "mirror_api/llama-2-7b-chat_a800_s1"
+    job = clone.start(f"serve/{cell}/run.json", profile="slurm_a800")
+    clone.until(lambda: clone.serving(cell), "the cell serves", 180)
     spin = "for each in 1 2 3 4 5 6 7 8; do timeout 120 sh -c 'while :; do :; done' & done; wait"
     clone.cluster.slurm(f'sbatch --partition=a800 --output=/dev/null --wrap="{spin}"')
-    job = clone.start(PAIR[0], profile="slurm_a800")
     status = job.wait()
     clone.cluster.slurm("scancel --user=root")
     said = re.findall(r"^burstbench serve vllm: .*", job.printed(), flags=re.M)
