@@ -97,6 +97,16 @@ def test_without_a_cluster_or_a_row_a_rule_keeps_its_own_resources(monkeypatch):
     assert cluster.of_gpu("h100", ELSEWHERE) == ELSEWHERE
 
 
+def test_a_light_job_asks_for_more_with_each_retry_on_a_cluster_alone(mine, monkeypatch):
+    monkeypatch.delenv(cluster.LIGHT, raising=False)
+    assert cluster.of_light(1000, 10) == {"mem_mb": 1000, "runtime": 10}
+    monkeypatch.setenv(cluster.LIGHT, "cluster")
+    mine(growth=2.0)
+    found = cluster.of_light(1000, 10)
+    asked = [{name: value(None, attempt=attempt) for name, value in found.items()} for attempt in (1, 3)]
+    assert asked == [{"mem_mb": 1000, "runtime": 10}, {"mem_mb": 4000, "runtime": 40}]
+
+
 def test_accounts_that_do_not_answer_in_time_are_none(tmp_path, monkeypatch):
     (tmp_path / "sacct").write_text("#!/bin/sh\nexec /bin/sleep 30\n")
     (tmp_path / "sacct").chmod(0o755)

@@ -218,7 +218,7 @@ def of_gpu(gpu: str, elsewhere: dict[str, int]) -> dict[str, Any]:
     Returns:
         Name to value; memory and time are functions of the attempt.
     """
-    facts = load() if LIGHT in os.environ else {"gpus": {}}
+    facts = _facts(path()) if LIGHT in os.environ else {"gpus": {}}
     if gpu not in facts["gpus"]:
         return elsewhere
     row = facts["gpus"][gpu]
@@ -234,6 +234,28 @@ def of_gpu(gpu: str, elsewhere: dict[str, int]) -> dict[str, Any]:
         "cpus_per_task": row["cpus"],
         **{key: _grown(row[key], facts["growth"]) for key in ("mem_mb", "runtime")},
     }
+
+
+def of_light(mem_mb: int, runtime: int) -> dict[str, Any]:
+    """What a job without a GPU asks for, whose rule states it: resources of its rule.
+
+    Args:
+        mem_mb: memory, MB.
+        runtime: minutes.
+
+    Returns:
+        Name to value; with a SLURM profile functions of the attempt, so that a retry asks for more.
+    """
+    asked = {"mem_mb": mem_mb, "runtime": runtime}
+    if LIGHT not in os.environ:
+        return dict(asked)
+    growth = _facts(path())["growth"]
+    return {name: _grown(value, growth) for name, value in asked.items()}
+
+
+@functools.cache
+def _facts(file: Path) -> dict[str, Any]:
+    return load(file)
 
 
 def _grown(value: int, growth: float) -> Callable[[Any, int], int]:

@@ -15,8 +15,7 @@ rule characterise_counts:
     conda:
         "../../envs/runtime.yaml"
     resources:
-        mem_mb=3000,
-        runtime=20,
+        **cluster.of_light(mem_mb=3000, runtime=20),
     params:
         settings=as_json(layout.calendar, seed=config["seed"]),
         code=code("characterise.counts"),
@@ -43,8 +42,7 @@ rule characterise_bursts:
     conda:
         "../../envs/runtime.yaml"
     resources:
-        mem_mb=3000,
-        runtime=20,
+        **cluster.of_light(mem_mb=3000, runtime=20),
     params:
         settings=as_json(
             config["characterise"]["bursts"], layout.calendar, seed=config["seed"]
@@ -75,8 +73,7 @@ rule characterise_gamma:
     conda:
         "../../envs/runtime.yaml"
     resources:
-        mem_mb=3000,
-        runtime=20,
+        **cluster.of_light(mem_mb=3000, runtime=20),
     params:
         settings=as_json(
             config["characterise"]["gamma"],
@@ -113,8 +110,7 @@ rule characterise_lengths:
     conda:
         "../../envs/runtime.yaml"
     resources:
-        mem_mb=3000,
-        runtime=20,
+        **cluster.of_light(mem_mb=3000, runtime=20),
     params:
         settings=as_json(config["characterise"]["lengths"], seed=config["seed"]),
         code=code("characterise.lengths"),
@@ -144,8 +140,7 @@ rule characterise_failures:
     conda:
         "../../envs/runtime.yaml"
     resources:
-        mem_mb=3000,
-        runtime=20,
+        **cluster.of_light(mem_mb=3000, runtime=20),
     params:
         settings=as_json(layout.calendar),
         code=code("characterise.failures"),
@@ -172,8 +167,7 @@ rule characterise_sessions:
     conda:
         "../../envs/runtime.yaml"
     resources:
-        mem_mb=3000,
-        runtime=20,
+        **cluster.of_light(mem_mb=3000, runtime=20),
     params:
         settings=as_json(layout.calendar),
         code=code("characterise.sessions"),

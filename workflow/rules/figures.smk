@@ -33,8 +33,7 @@ rule figure:
     conda:
         "../../envs/runtime.yaml"
     resources:
-        mem_mb=2000,
-        runtime=10,
+        **cluster.of_light(mem_mb=2000, runtime=10),
     params:
         facts=lookup("{figure}", within=FIGURE_FACTS),
         tables=lambda wildcards: options(
@@ -71,8 +70,7 @@ rule table:
     conda:
         "../../envs/runtime.yaml"
     resources:
-        mem_mb=1000,
-        runtime=10,
+        **cluster.of_light(mem_mb=1000, runtime=10),
     params:
         facts=lookup("{table}", within=TABLE_FACTS),
         tables=lambda wildcards: layout.table_options(wildcards.table),

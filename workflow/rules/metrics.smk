@@ -17,8 +17,7 @@ rule metrics_summarise:
     conda:
         "../../envs/runtime.yaml"
     resources:
-        mem_mb=3000,
-        runtime=20,
+        **cluster.of_light(mem_mb=3000, runtime=20),
     params:
         settings=lookup("{experiment}", within=layout.metrics_settings()),
         cells=lambda wildcards: layout.cell_options(wildcards.experiment),
@@ -49,8 +48,7 @@ rule metrics_lengths:
     conda:
         "../../envs/runtime.yaml"
     resources:
-        mem_mb=3000,
-        runtime=20,
+        **cluster.of_light(mem_mb=3000, runtime=20),
     params:
         settings=as_json(config["characterise"]["lengths"], seed=config["seed"]),
         cells=lambda wildcards: layout.cell_options("responses"),

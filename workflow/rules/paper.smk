@@ -37,8 +37,7 @@ rule scorecard:
     conda:
         "../../envs/runtime.yaml"
     resources:
-        mem_mb=2000,
-        runtime=10,
+        **cluster.of_light(mem_mb=2000, runtime=10),
     params:
         facts=layout.facts(),
         tables=options(
@@ -75,8 +74,7 @@ rule paper_pdf:
     conda:
         "../../envs/runtime.yaml"
     resources:
-        mem_mb=2000,
-        runtime=10,
+        **cluster.of_light(mem_mb=2000, runtime=10),
     params:
         facts=layout.facts(),
         figures=lambda wildcards, input: Path(input.figures[0]).parent,
@@ -111,8 +109,7 @@ rule paper_html:
     conda:
         "../../envs/runtime.yaml"
     resources:
-        mem_mb=2000,
-        runtime=10,
+        **cluster.of_light(mem_mb=2000, runtime=10),
     params:
         facts=layout.facts(),
         figures=lambda wildcards, input: Path(input.figures[0]).parent,
@@ -141,8 +138,7 @@ rule paper_provenance:
     conda:
         "../../envs/runtime.yaml"
     resources:
-        mem_mb=1000,
-        runtime=10,
+        **cluster.of_light(mem_mb=1000, runtime=10),
     params:
         facts=layout.facts(),
         code=code("paper.provenance"),
@@ -164,8 +160,7 @@ rule paper_crate:
     conda:
         "../../envs/runtime.yaml"
     resources:
-        mem_mb=1000,
-        runtime=10,
+        **cluster.of_light(mem_mb=1000, runtime=10),
     params:
         code=code("paper.crate"),
     message:
@@ -194,8 +189,7 @@ if layout.has("sensitivity"):
         conda:
             "../../envs/runtime.yaml"
         resources:
-            mem_mb=3000,
-            runtime=30,
+            **cluster.of_light(mem_mb=3000, runtime=30),
         params:
             settings=layout.sensitivity_settings(),
             code=code("paper.sensitivity"),

@@ -17,8 +17,7 @@ rule plan_make:
     conda:
         "../../envs/runtime.yaml"
     resources:
-        mem_mb=1000,
-        runtime=10,
+        **cluster.of_light(mem_mb=1000, runtime=10),
     params:
         # Not by lookup(), which walks through all cells for each of them.
         settings=lambda wildcards: plan_settings[wildcards.experiment][wildcards.cell],

@@ -18,8 +18,7 @@ rule prompts_pool:
         "../../envs/runtime.yaml"
     threads: 2
     resources:
-        mem_mb=3000,
-        runtime=60,
+        **cluster.of_light(mem_mb=3000, runtime=60),
     params:
         settings=as_json(layout.pool_settings),
         code=code("prompts.pool"),

@@ -74,8 +74,7 @@ if config["engine"] == "simulator":
         conda:
             "../../envs/runtime.yaml"
         resources:
-            mem_mb=2000,
-            runtime=30,
+            **cluster.of_light(mem_mb=2000, runtime=30),
         params:
             settings=lambda wildcards: settings_of_cells[wildcards.experiment][
                 wildcards.cell
@@ -111,8 +110,7 @@ elif config["engine"] == "endpoint":
             "../../envs/runtime.yaml"
         threads: ALONE
         resources:
-            mem_mb=2000,
-            runtime=360,
+            **cluster.of_light(mem_mb=2000, runtime=360),
         params:
             settings=lambda wildcards: settings_of_cells[wildcards.experiment][
                 wildcards.cell
@@ -203,8 +201,7 @@ rule serve_validate:
     conda:
         "../../envs/runtime.yaml"
     resources:
-        mem_mb=1000,
-        runtime=10,
+        **cluster.of_light(mem_mb=1000, runtime=10),
     params:
         settings=layout.validation_settings(),
         code=code("serve.validate"),
@@ -231,8 +228,7 @@ if layout.has("calibration"):
         conda:
             "../../envs/runtime.yaml"
         resources:
-            mem_mb=2000,
-            runtime=30,
+            **cluster.of_light(mem_mb=2000, runtime=30),
         params:
             settings=layout.calibration_settings(),
             code=code("serve.calibrate"),

@@ -17,8 +17,7 @@ for name in layout.datasets:
         conda:
             "../../envs/runtime.yaml"
         resources:
-            mem_mb=1000,
-            runtime=240,
+            **cluster.of_light(mem_mb=1000, runtime=240),
         params:
             name=name,
             row=layout.registry_row(name),

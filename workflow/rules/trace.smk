@@ -15,8 +15,7 @@ if config["trace"]["source"] == "twin":
         conda:
             "../../envs/runtime.yaml"
         resources:
-            mem_mb=3000,
-            runtime=10,
+            **cluster.of_light(mem_mb=3000, runtime=10),
         params:
             settings=as_json(
                 config["trace"]["twin"],
@@ -49,8 +48,7 @@ else:
         conda:
             "../../envs/runtime.yaml"
         resources:
-            mem_mb=4000,
-            runtime=10,
+            **cluster.of_light(mem_mb=4000, runtime=10),
         params:
             settings=as_json(layout.reading),
             code=code("trace.read"),
@@ -74,8 +72,7 @@ rule trace_check:
     conda:
         "../../envs/runtime.yaml"
     resources:
-        mem_mb=3000,
-        runtime=10,
+        **cluster.of_light(mem_mb=3000, runtime=10),
     params:
         settings=as_json(layout.calendar),
         code=code("trace.check"),
