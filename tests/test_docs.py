@@ -33,7 +33,6 @@ PARSED = {
     "verify": "needs a finished study; tests/paper has one",
     "compare": "needs two finished studies; tests/commands has two",
     "serve fit": "needs a finished study; tests/serve fits one",
-    "serve endpoint": "needs a server; tests/serve starts one",
 }
 
 
@@ -110,6 +109,10 @@ if __name__ == "__main__":
             print(f"stand-in: burstbench {verb} is only parsed: {why}")
             cli.make_parser(sys.argv[1:])[0].parse_args()
             sys.exit()
+    if sys.argv[1] == "run" and "--plan" in sys.argv:
+        print("stand-in: burstbench run --plan is only parsed: needs a study's plan; tests/commands sends one")
+        cli.make_parser(sys.argv[1:])[0].parse_args()
+        sys.exit()
     if sys.argv[1] == "run":  # a server of the test's, fewer requests, a machine that is busy
         sys.argv[sys.argv.index("--endpoint") + 1] = os.environ["SERVER"]
         sys.argv += ["--requests", "10", "--lag-limit-s", "9"]

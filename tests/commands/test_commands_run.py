@@ -1,9 +1,12 @@
 """`burstbench run`: one command against a real server on the loopback."""
 
+import hashlib
 import json
 import sys
 from pathlib import Path
 
+import numpy as np
+import pyarrow as pa
 import pytest
 from burstbench import cli
 from burstbench.commands.run import FILES
@@ -82,3 +85,82 @@ def test_a_server_that_does_not_name_its_model(server, tmp_path, capsys):
     with pytest.raises(SystemExit):
         cli.main(words(server.url("status-404").replace("/v1", "/nowhere"), tmp_path))
     assert "the server does not name its model (HTTP Error 404" in capsys.readouterr().err
+
+
+@pytest.fixture
+def pool(tmp_path):
+    ids = np.arange(10, 410, dtype=np.uint16)
+    column = pa.LargeListArray.from_arrays(pa.array([0, 200, 400], pa.int64()), pa.array(ids))
+    schema = pa.schema(
+        [pa.field("tokens", column.type, False), pa.field("conversation", pa.int64(), False)],
+        {"contract": "pool", "vocabulary": "500", "tokenizer_sha256": "0" * 64, "format": "test"},
+    )
+    path = tmp_path / "prompts/pool.arrow"
+    path.parent.mkdir()
+    with pa.OSFile(str(path), "wb") as sink, pa.ipc.new_file(sink, schema) as writer:
+        writer.write_batch(pa.record_batch([column, pa.array([0, 1], pa.int64())], schema=schema))
+    return path
+
+
+def made_plan(folder, *more):
+    cli.main(["plan", "load", "--rate", "100", "--requests", "20", "--max-input-tokens", "50", *more,
+              "--plan", f"{folder}/plan.parquet", "--record", f"{folder}/plan.json"])  # fmt: skip
+    return folder / "plan.parquet"
+
+
+def sent(url, plan, out, *more):
+    cli.main(["run", "--endpoint", url, "--plan", str(plan), "--out", str(out), "--lag-limit-s", "5", "--quiet", *more])
+    return REQUESTS.read(out / "requests.parquet")
+
+
+def test_a_plan_made_before_is_sent_as_it_is(server, tmp_path):
+    plan, out = made_plan(tmp_path / "mine"), tmp_path / "out"
+    found = sent(server.url(), plan, out)
+    prompt = server.bodies["load-endpoint_unknown_s1-7"]["prompt"]
+    assert found["prompt_tokens"].to_pylist() == PLAN.read(plan)["prompt_tokens"].to_pylist()
+    for name in ("plan.parquet", "plan.json"):
+        assert (out / name).read_bytes() == plan.with_name(name).read_bytes()
+    cli.main(words(server.url(), tmp_path / "at_once", "--quiet"))
+    assert (tmp_path / "at_once/plan.parquet").read_bytes() == plan.read_bytes()
+    assert server.bodies["load-endpoint_unknown_s1-7"]["prompt"] == prompt
+
+
+def test_a_plan_of_a_pool_is_sent_with_that_pool(server, tmp_path, pool):
+    plan = made_plan(tmp_path / "mine", "--pool", str(pool))
+    first = PLAN.read(plan).slice(0, 1).to_pylist()[0]
+    sent(server.url(), plan, tmp_path / "out", "--pool", str(pool))
+    start = 10 + 200 * first["prompt_id"]
+    expected = list(range(start, start + first["prompt_tokens"]))
+    assert server.bodies["load-endpoint_unknown_s1-0"]["prompt"] == expected
+    # A study's plan names the index that lies beside the pool.
+    index = pool.with_name("pool_index.parquet")
+    index.write_bytes(b"index")
+    record = json.loads(plan.with_name("plan.json").read_text())
+    record["inputs_sha256"] = {"pool_index": hashlib.sha256(b"index").hexdigest()}
+    plan.with_name("plan.json").write_text(json.dumps(record))
+    assert sent(server.url(), plan, tmp_path / "out", "--pool", str(pool)).num_rows == 20
+    index.write_bytes(b"another")
+    with pytest.raises(SystemExit, match="2"):
+        sent(server.url(), plan, tmp_path / "out", "--pool", str(pool))
+
+
+@pytest.mark.parametrize(
+    ("more", "expected"),
+    [
+        (["--rate", "3"], "--plan and --rate: found both"),
+        (["--seed", "3"], "--plan and --seed: found both"),
+        (["--pool", "POOL"], "has random prompts, not those of a pool"),
+        (["OTHER"], "plan.json is of "),
+        (["NEEDED"], "are of a pool; give it as --pool"),
+    ],
+    ids=["a rate", "a seed", "a pool", "another's record", "no pool"],
+)
+def test_what_does_not_go_with_a_plan_is_refused(more, expected, server, tmp_path, pool, capsys):
+    plan = made_plan(tmp_path / "mine", *(["--pool", str(pool)] if more == ["NEEDED"] else []))
+    if more == ["OTHER"]:
+        cli.main([*["plan", "load", "--requests", "3", "--record"], f"{tmp_path}/3.json", "--plan", str(plan)])
+    given = [str(pool) if word == "POOL" else word for word in more if word not in ("OTHER", "NEEDED")]
+    with pytest.raises(SystemExit, match="2"):
+        sent(server.url(), plan, tmp_path / "out", *given)
+    assert expected in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()

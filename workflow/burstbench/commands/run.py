@@ -1,9 +1,9 @@
 """`burstbench run --endpoint URL`: load any OpenAI-compatible server, without a study.
 
-Plans a load from options, sends it open loop, writes plan.parquet, plan.json, requests.parquet, steps.parquet (without
-rows: the engine is not ours), client.parquet and run.json into one folder, and prints a summary. The exit status is 2
-if the run was stopped, or if what was delivered is not what was planned; its files are left. Until the server has
-named its model and the key is found, no file of an earlier run is touched.
+Plans a load from options, or takes a plan made before (`--plan`), sends it open loop, writes plan.parquet, plan.json,
+requests.parquet, steps.parquet (without rows: the engine is not ours), client.parquet and run.json into one folder, and
+prints a summary. The exit status is 2 if the run was stopped, or if what was delivered is not what was planned; its
+files are left. Until the server has named its model and the key is found, no file of an earlier run is touched.
 """
 
 import argparse
@@ -28,6 +28,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--out", type=Path, default=Path("load"), help="folder to write (%(default)s)")
     parser.add_argument("--model", help="name of the served model (default: the one that the server names)")
     parser.add_argument("--api-key-env", metavar="NAME", help="environment variable that holds the key")
+    parser.add_argument(
+        "--plan",
+        type=Path,
+        help="send this plan.parquet, its plan.json beside it: of `plan load`, or a study's cell with --pool; no other "
+        "option of the load then",
+    )
     load.add_load(parser)
     parser.add_argument(
         "--tokenizer",
@@ -56,11 +62,10 @@ def run(args: argparse.Namespace) -> None:
         raise UserError("--plain and --ignore-eos: found both, but --ignore-eos is not of OpenAI's interface")
     plan, record = args.out / "plan.parquet", args.out / "plan.json"
     requests, steps, run_record, answers = (args.out / name for name in FILES)
-    source = load.prompts(args)
+    cell, source = load.given(args, args.plan) if args.plan else (load.load_settings(args), load.prompts(args))
     if args.tokenizer and not args.pool:
         raise UserError("--tokenizer: needs --pool, whose prompts are to be sent as text")
     prompts = Texts(args.pool, args.tokenizer) if args.tokenizer else source
-    cell = load.load_settings(args)
     settings = {key: cell[key] for key in endpoint.IDENTITY} | {
         "url": args.endpoint,
         "served_model": args.model,
@@ -75,7 +80,10 @@ def run(args: argparse.Namespace) -> None:
     }
     _, target = endpoint.checked(settings)
     settings["served_model"] = target.model
-    load.write(args, source, plan, record)
+    if args.plan:
+        load.copy(args.plan, plan, record)
+    else:
+        load.write(args, source, plan, record)
     for path in (requests, steps, run_record, answers):
         path.unlink(missing_ok=True)  # of an earlier run: must not stand beside this run's plan
     try:
