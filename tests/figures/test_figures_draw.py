@@ -199,13 +199,20 @@ def test_drawing_imports_neither_pandas_nor_scipy_nor_pyplot() -> None:
 # Wrong inputs ---------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("figure", [name for name in NAMES if name != "fig15"])
+@pytest.mark.parametrize("figure", [name for name in NAMES if FIGURES[name][0].required])
 def test_a_missing_table_is_named(figure: str, tables: dict, tmp_path: Path) -> None:
     given = factory.tables_of(figure, tables)
     missing = next(iter(FIGURES[figure][0].required))
     del given[missing]
     with pytest.raises(UserError, match=f"{figure}: table '{missing}' is missing"):
         draw_figure(figure, given, factory.FACTS, factory.LOOK, factory.MATPLOTLIBRC, tmp_path / figure)
+    assert not list(tmp_path.iterdir())
+
+
+def test_fig16_needs_one_stream_at_least(tables: dict, tmp_path: Path) -> None:
+    given = {name: table for name, table in factory.tables_of("fig16", tables).items() if "mirror" not in name}
+    with pytest.raises(UserError, match="fig16: no table is given; give --table mirror_conversation_timeline or "):
+        draw_figure("fig16", given, factory.FACTS, factory.LOOK, factory.MATPLOTLIBRC, tmp_path / "fig16")
     assert not list(tmp_path.iterdir())
 
 
