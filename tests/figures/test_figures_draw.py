@@ -209,13 +209,6 @@ def test_a_missing_table_is_named(figure: str, tables: dict, tmp_path: Path) -> 
     assert not list(tmp_path.iterdir())
 
 
-def test_fig16_needs_one_stream_at_least(tables: dict, tmp_path: Path) -> None:
-    given = {name: table for name, table in factory.tables_of("fig16", tables).items() if "mirror" not in name}
-    with pytest.raises(UserError, match="fig16: no table is given; give --table mirror_conversation_timeline or "):
-        draw_figure("fig16", given, factory.FACTS, factory.LOOK, factory.MATPLOTLIBRC, tmp_path / "fig16")
-    assert not list(tmp_path.iterdir())
-
-
 def test_published_tables_are_optional(tables: dict, tmp_path: Path) -> None:
     for figure in ("fig01", "fig04"):
         given = {name: tables[name] for name in FIGURES[figure][0].required}

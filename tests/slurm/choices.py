@@ -94,6 +94,10 @@ def test_a_cell_whose_neighbours_took_its_cores_fails_and_says_why(clone: Clone)
     study.write_text(study.read_text().replace("lag_limit_s: null", "lag_limit_s: 0.0015"))
     clone.facts(retries=0)
     cell = "mirror_api/llama-2-7b-chat_a800_s1"
+    alone = clone.start(f"serve/{cell}/run.json", profile="slurm_a800").wait()
+    assert alone == 0, "without neighbours the cell keeps its limit"
+    shutil.rmtree(clone.folder / "results/slurm/serve")
+    (clone.folder / f"results/slurm/logs/serve/{cell}.log").unlink()
     job = clone.start(f"serve/{cell}/run.json", profile="slurm_a800")
     clone.until(lambda: clone.serving(cell), "the cell serves", 180)
     spin = "for each in 1 2 3 4 5 6 7 8; do timeout 120 sh -c 'while :; do :; done' & done; wait"

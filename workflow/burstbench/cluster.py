@@ -246,9 +246,9 @@ def of_light(mem_mb: int, runtime: int) -> dict[str, Any]:
     Returns:
         Name to value; with a SLURM profile functions of the attempt, so that a retry asks for more.
     """
-    asked = {"mem_mb": mem_mb, "runtime": runtime}
+    asked: dict[str, Any] = {"mem_mb": mem_mb, "runtime": runtime}
     if LIGHT not in os.environ:
-        return dict(asked)
+        return asked
     growth = _facts(path())["growth"]
     return {name: _grown(value, growth) for name, value in asked.items()}
 

@@ -547,18 +547,18 @@ def _receive(
 
 @numba.njit
 def _outlook(
-    waiting: int, same: bool, spare: int, max_tokens: int, count: Ints, batch: Ints, run: Ints, prompt: Ints,
-    response: Ints, computed: Ints, produced: Ints, held: Ints, prefilling: Ints, padded: Ints, phases: Ints,
+    waiting: int, same: bool, count: Ints, batch: Ints, run: Ints, response: Ints, computed: Ints, produced: Ints,
+    held: Ints, prefilling: Ints, padded: Ints, phases: Ints,
 ) -> int:  # fmt: skip
     """Return in how many of the next steps, at most, every running request decodes and none ends; 0 if not foreseen.
 
     What waits must still be blocked: `same`, the last step was one of decoding alone after which all go on, so that
-    fewer blocks are free than when the first in the queue did not fit. The caller watches the clock and the free
-    blocks, of which `spare` are left over. Fills `batch` as for the step before the first, and `phases`: [16] blocks
-    that each of 16 steps takes; then they repeat.
+    fewer blocks are free than when the first in the queue did not fit. All that run fit into the budget of tokens, as
+    none is admitted beyond it. The caller watches the clock and the free blocks. Fills `batch` as for the step before
+    the first, and `phases`: [16] blocks that each of 16 steps takes; then they repeat.
     """
     running = count[_N]
-    if running == 0 or running > max_tokens or (waiting > 0 and not same) or count[_FREE] < spare:
+    if running == 0 or (waiting > 0 and not same):
         return 0
     steps = response[run[0]] - produced[run[0]]
     for position in range(running):
@@ -782,8 +782,7 @@ def _simulate(
         waiting = count[_TAKEN] - count[_HEAD] + count[_STACKED]
         same = not strict and kept == batch[_DECODES] and batch[_CHUNKS] == 0 and batch[_VICTIMS] == 0
         left = _outlook(
-            waiting, same, spare, max_tokens, count, batch, run, prompt, response, computed, produced, held, prefilling,
-            padded, phases,
+            waiting, same, count, batch, run, response, computed, produced, held, prefilling, padded, phases,
         )  # fmt: skip
         if left > 0:
             event = _next_event(timeout, limit, count, queue, state, arrival)
