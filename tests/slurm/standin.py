@@ -23,7 +23,6 @@ def main(words: list[str]) -> None:
     if "-c" in words:
         print(json.dumps(["0", {"vllm": "0+standin"}]) if "json" in " ".join(words) else "0+standin")
         return
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     asyncio.run(Engine().serve(int(words[words.index("--port") + 1])))
 
 
@@ -43,8 +42,12 @@ class Engine:
         atexit.register(self.events.flush)
 
     async def serve(self, port: int) -> None:
-        async with await asyncio.start_server(self.connection, "127.0.0.1", port) as server:
-            await server.serve_forever()
+        # By the loop: an exception out of a signal's handler is lost where Python happens to be in a destructor.
+        stop = asyncio.Event()
+        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)
+        server = await asyncio.start_server(self.connection, "127.0.0.1", port)
+        await stop.wait()
+        server.close()
 
     async def connection(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
