@@ -119,13 +119,20 @@ def test_accounts_that_do_not_answer_in_time_are_none(tmp_path, monkeypatch):
         cluster.keeps_accounts.cache_clear()
 
 
-def test_leftovers_that_cannot_be_asked_for_are_an_error(tmp_path, monkeypatch):
-    (tmp_path / "squeue").write_text("#!/bin/sh\nexec /bin/sleep 30\n")
+@pytest.mark.parametrize(
+    ("squeue", "said"),
+    [
+        ("exec /bin/sleep 30", r"`squeue --me` did not answer within 1 s"),
+        ("echo error: no controller >&2; exit 1", "`squeue --me`: error: no controller; jobs of a killed"),
+    ],
+)
+def test_leftovers_that_cannot_be_asked_for_are_an_error(tmp_path, monkeypatch, squeue, said):
+    (tmp_path / "squeue").write_text(f"#!/bin/sh\n{squeue}\n")
     (tmp_path / "squeue").chmod(0o755)
     monkeypatch.setenv("PATH", str(tmp_path))
     monkeypatch.setenv(cluster.LIGHT, "local")
-    monkeypatch.setattr(cluster, "ANSWER_S", 0.3)
-    with pytest.raises(UserError, match=r"`squeue --me` did not answer within 0\.3 s"):
+    monkeypatch.setattr(cluster, "ANSWER_S", 1.0)
+    with pytest.raises(UserError, match=said):
         cluster.cancel_leftovers()
 
 

@@ -269,13 +269,18 @@ def cancel_leftovers(within_s: float = 60.0) -> list[str]:
     has submitted nothing yet. Without a SLURM profile nothing is done.
 
     Raises:
-        ClusterError: SLURM did not answer in time.
+        ClusterError: SLURM did not answer, or not in time.
     """
     if LIGHT not in os.environ or shutil.which("squeue") is None:
         return []
 
     def alive() -> list[str]:
         listed = ask("squeue --me --noheader --format='%A %j'")
+        if listed.returncode:
+            raise ClusterError(
+                f"`squeue --me`: {' '.join(listed.stderr.split())}; jobs of a killed Snakemake may be in the queue; "
+                "try again when the controller answers"
+            )
         rows = [line.split() for line in listed.stdout.splitlines()]
         return sorted({row[0] for row in rows if len(row) == 2 and row[1].startswith(_job_prefix())})
 
