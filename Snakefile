@@ -29,7 +29,11 @@ from burstbench.layout import (
     as_json,
     options,
 )
-from burstbench.session import clear_stale, use_own_commands
+from burstbench.session import (
+    clear_stale,
+    leave_outputs_to_the_submitter,
+    use_own_commands,
+)
 
 
 configfile: "config/study.yaml"
@@ -50,6 +54,8 @@ if os.environ.get(cluster.IMAGE):
     workflow.global_container(os.environ[cluster.IMAGE])
 if workflow.is_main_process:
     clear_stale(Path(".snakemake"))
+elif "SLURM_JOB_ID" in os.environ:
+    leave_outputs_to_the_submitter()
 layout = Layout(config)
 root = layout.root
 

@@ -2,7 +2,7 @@
 
     python -m pytest -n 0 -s tests/slurm/faults.py --override-ini python_files=faults.py
 
-Ten minutes, most of them waiting; docs/cluster.md holds its table. (A wrong partition is in test_slurm_study.py.)
+A quarter of an hour, most of it waiting; docs/cluster.md holds its table. (A wrong partition: test_slurm_study.py.)
 """
 
 import contextlib
@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+import yaml
 
 from .conftest import Clone, Run
 from .minicluster import MiniCluster, why_not
@@ -73,8 +74,9 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MiniCluster]:
     if reason := why_not():
         pytest.skip(reason)
     urgent = "PartitionName=urgent Nodes=a800-1 PriorityTier=10 PreemptMode=OFF State=UP"
+    either = "PartitionName=either Nodes=a800-1,a6000-1 State=UP"
     settings = {"PreemptType": "preempt/partition_prio", "PreemptMode": "REQUEUE"}
-    with MiniCluster(tmp_path_factory.mktemp("slurm"), urgent, credential_s=30, **settings) as found:
+    with MiniCluster(tmp_path_factory.mktemp("slurm"), f"{urgent}\n{either}", credential_s=30, **settings) as found:
         yield found
 
 
@@ -203,3 +205,108 @@ def test_a_fault_while_a_cell_serves(name: str, fresh: Clone) -> None:
         + f" | {time.monotonic() - start:.0f} s |",
         flush=True,
     )
+
+
+def test_a_controller_that_hangs(fresh: Clone) -> None:
+    """It hangs when Snakemake starts, which looks for jobs that a killed one left."""
+    clone, since = fresh, len(fresh.cluster.finished_jobs())
+    controller = clone.cluster.daemons["slurmctld"]
+    controller.send_signal(signal.SIGSTOP)
+    try:
+        run = clone.start(TARGET, profile="slurm_a800")
+        status = run.wait()
+    finally:
+        controller.send_signal(signal.SIGCONT)
+    assert status == 1
+    assert "`squeue --me`" in run.printed()
+    assert not (clone.folder / "results/slurm" / TARGET).exists()
+    again = clone.start(TARGET, profile="slurm_a800")
+    assert again.wait() == 0, again.printed()
+    said = re.findall(".*squeue --me.*", run.printed())
+    print(f"\nROW | controller hangs | {said} | {states(clone, since)} | exit {status}; again: {seen(again)}, exit 0 |")
+
+
+def processes_of(job: str) -> dict[int, str]:
+    """The processes of a job in the order in which they started, and their command lines."""
+    found = {}
+    for process in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            if f"SLURM_JOB_ID={job}".encode() in (process / "environ").read_bytes().split(b"\0"):
+                words = (process / "cmdline").read_bytes().replace(b"\0", b" ").decode()
+                started = int((process / "stat").read_text().rpartition(")")[2].split()[19])
+                found[started, int(process.name)] = words
+    return {process: words for (_, process), words in sorted(found.items())}
+
+
+def alive(process: int) -> bool:
+    """Whether a process runs still."""
+    try:
+        return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
+
+
+def send(number: int, *processes: int) -> None:
+    """Send a signal to those processes that are still there."""
+    for process in processes:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(process, number)
+
+
+@pytest.mark.parametrize("ending", ["well", "with a dead server", "killed"])
+def test_a_lost_node_that_goes_on_computing(ending: str, fresh: Clone) -> None:
+    """The node's daemon is dead, and its processes stand still until the job that SLURM put in their place has ended.
+
+    Then those of the step, which write the cell, go on first, and those of the batch script after them: their `srun`
+    may have been told of the lost node, and would end the step.
+    """
+    clone, folder = fresh, fresh.folder / f"results/slurm/serve/{CELL}"
+
+    def files() -> dict[str, tuple[int, bytes]]:
+        return {path.name: (path.stat().st_mtime_ns, path.read_bytes()) for path in folder.glob("*")}
+
+    row = yaml.safe_load((clone.folder / "profiles/cluster.yaml").read_text())["gpus"]["a800"]
+    clone.facts(latency_s=20, gpus={"a800": row | {"partition": "either", "type": None}})
+    since, orphans, node = len(clone.cluster.finished_jobs()), {}, ""
+    run = clone.start(TARGET, profile="slurm_a800")
+    try:
+        clone.until(lambda: clone.serving(CELL), "the cell serves", 180)
+        job = job_of(clone)
+        node = clone.cluster.slurm(f"squeue --noheader --job={job} --format=%N").strip()
+        clone.cluster.stop(node, signal.SIGKILL)
+        orphans = processes_of(job)
+        send(signal.SIGSTOP, *orphans)
+        clone.cluster.slurm(f"scontrol update NodeName={node} State=DOWN Reason=lost")
+        assert run.wait() == 0, run.printed()
+        assert clone.record(CELL)["job"]["slurmd_nodename"] != node
+        before = files()
+        assert len(before) == 4
+        (client,) = (number for number, words in orphans.items() if re.match(r"\S*python \S*burstbench serve", words))
+        (server,) = (number for number, words in orphans.items() if re.match(r"\S*python \S*standin.py", words))
+        of_batch = re.compile("slurm_script|slurm-jobstep|srun -n1")
+        batch = {number for number, words in orphans.items() if of_batch.search(words)}
+        if ending != "well":
+            send(signal.SIGKILL, server if ending == "with a dead server" else client)
+        send(signal.SIGCONT, *(orphans.keys() - batch))
+        clone.until(lambda: not any(map(alive, orphans.keys() - batch)), "the orphan's step ends", 90)
+        damage = {"its step": files() != before}
+        send(signal.SIGCONT, *batch)
+        clone.until(lambda: not any(map(alive, orphans)), "the orphan's batch script ends", 90)
+        damage["its batch script"] = files() != before
+        (log,) = (clone.folder / ".snakemake/slurm_logs").glob(f"**/{job}.log")
+        said = SAID.findall(log.read_text(errors="replace"))
+        print(
+            f"\nROW | node lost, its job goes on and ends {ending} | {seen(run)} | {states(clone, since)} | "
+            f"changed by {[who for who, true in damage.items() if true]}, then {len(files())} files; its log: "
+            f"{['.'.join(words) for words in said]} |",
+            flush=True,
+        )
+        assert files() == before
+        assert ending != "well" or f"the cell belongs to job {job}" in log.read_text(errors="replace")
+    finally:
+        run.kill()
+        send(signal.SIGKILL, *orphans)
+        if node and node not in clone.cluster.daemons:
+            clone.cluster.start_node(node.removesuffix("-1"))
+            clone.cluster.slurm(f"scontrol update NodeName={node} State=RESUME", check=False)
+        clone.facts(latency_s=20)

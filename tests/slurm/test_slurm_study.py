@@ -111,3 +111,21 @@ def test_the_doctor_says_what_to_set(clone, printed, changed, expected):
         clone.facts()
     assert status == 3
     assert expected in said
+
+
+def test_a_job_that_fails_leaves_files_that_another_wrote_meanwhile(clone, printed):
+    """As on a node that SLURM gave up: the Snakemake in the job deletes nothing, see the Snakefile."""
+    target = f"results/slurm/serve/warmup/{CELLS['a800']}/run.json"
+    python = clone.folder / "fails"
+    python.write_text(f"#!/bin/sh\necho another job > {clone.folder / target}\nexit 1\n")
+    python.chmod(0o755)
+    clone.facts(vllm_python=str(python))
+    words = ["--configfile", "study.yaml", "--mode", "remote", "--nolock", "--cores", "1", "--force", target]
+    done = subprocess.run(
+        [sys.executable, "-m", "snakemake", *words],
+        cwd=clone.folder, env=clone.environment | {"SLURM_JOB_ID": "1"}, capture_output=True, text=True, timeout=100,
+    )  # fmt: skip
+    clone.facts()
+    assert done.returncode == 1
+    assert "burstbench serve vllm: " in done.stderr, done.stderr
+    assert (clone.folder / target).read_text() == "another job\n"

@@ -29,6 +29,7 @@ from burstbench.files import sha256, write_json
 from burstbench.metrics import runs
 from burstbench.plan import make
 from burstbench.serve import simulate, vllm
+from burstbench.serve.claim import Claim
 
 STRETCH = 8.0
 # Share of a probe that is left out: the cache fills, since the first requests have not ended yet.
@@ -60,7 +61,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> None:
     """Probe one model on one GPU."""
     with vllm.sigterm_raises():
+        claim = Claim(args.server_log)
         record = probe(args.settings, args.pool, args.pool_index, args.replies, args.server_log, args.tokenizer)
+        claim.demand()
     write_json(args.out, record)
 
 

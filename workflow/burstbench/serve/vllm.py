@@ -33,6 +33,7 @@ from burstbench.errors import UserError
 from burstbench.files import read_json, sha256, write_json
 from burstbench.prompts.pool import Pool
 from burstbench.serve import client, delivery, joined, journal, machine, tiny, weights
+from burstbench.serve.claim import Claim
 from burstbench.serve.gpus import GIB, Model
 from burstbench.serve.server import HOST, Server
 from burstbench.serve.template import Template
@@ -89,6 +90,7 @@ def run(args: argparse.Namespace) -> None:
             replies_path=args.replies,
             tokenizer_path=args.tokenizer,
             engine_path=args.engine,
+            claim=Claim(args.server_log),
         )
     said = record["join"]
     outcomes = ", ".join(f"{count} {name}" for name, count in said["outcomes"].items())
@@ -126,6 +128,7 @@ def serve(
     replies_path: Path | None = None,
     tokenizer_path: Path | None = None,
     engine_path: Path | None = None,
+    claim: Claim | None = None,
     recorded: bool = True,
 ) -> dict[str, Any]:
     """Run a plan on a vLLM server and write what became of it; then fail if the load was not delivered as planned.
@@ -146,6 +149,7 @@ def serve(
         replies_path: contract `replies`: response lengths of the emulated GPU are drawn from them.
         tokenizer_path: the pool's, for a chat template.
         engine_path: to write, contract `engine`; None writes none.
+        claim: to the cell; None writes in any case.
         recorded: False leaves recorder and timeout out, to measure what they cost; nothing but the client's records
             comes back then, and no file is written.
 
@@ -154,7 +158,7 @@ def serve(
 
     Raises:
         UserError: the plan is another cell's, vLLM is not installed, the server did not start or ended before its time,
-            the run was stopped, or client and engine disagree.
+            the run was stopped, client and engine disagree, or a later run has the cell.
         DeliveryError: the client was later than `lag_limit_s`, or another check of `delivery` failed; everything is
             written.
     """
@@ -337,6 +341,8 @@ def serve(
             raise RunError(
                 f"vLLM made {engine_facts['blocks']} KV-cache blocks, expected the modelled {modelled.blocks}"
             )
+    if claim:
+        claim.demand()
     with all_or_none(requests_path, steps_path, engine_path, run_path):
         contracts.REQUESTS.write(columns, requests_path)
         contracts.STEPS.write(steps, steps_path)
