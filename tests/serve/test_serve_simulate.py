@@ -320,6 +320,7 @@ h200:
   linear: *linear_a100
   attention: *attention_a100
   attention_measured: false
+  modern_kernels: false
 """
 
 

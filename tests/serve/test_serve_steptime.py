@@ -117,6 +117,17 @@ def test_an_unknown_host_is_refused():
         steptime.analytic(SMALL, CARD, "fast", 8, 8)
 
 
+def test_the_modern_host_replaces_fractions_of_old_kernels_alone():
+    seven, old = MODELS["llama-2-7b-chat"], GPUS["a100"]
+    own = replace(old, modern_kernels=True)
+    # On the row's own fractions the two hosts differ by the host's time alone: 1.3 ms and 0.095 ms a request.
+    apart = [
+        steptime.decode_step_s(steptime.analytic(seven, own, host, 8, 8), 4, 100) for host in ("v0-2024", "modern")
+    ]
+    assert apart[0] - apart[1] == pytest.approx(1.3e-3 + 4 * 0.095e-3, rel=1e-9)
+    assert steptime.decode_step_s(steptime.analytic(seven, old, "modern", 8, 8), 4, 100) < apart[1]
+
+
 def test_what_was_not_measured_is_said():
     seven = MODELS["llama-2-7b-chat"]
     assert len(steptime.validity(replace(seven, heads=8, kv_heads=8), GPUS["a800"], 4096)) == 0

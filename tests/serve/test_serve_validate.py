@@ -1,5 +1,7 @@
 """The analytic step times beside measured ones: the committed measurements, and wrong ones."""
 
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +14,7 @@ from burstbench.serve.gpus import Gpu, Model
 
 ROOT = Path(__file__).parents[2]
 TIMES, POINTS = ROOT / "data/validation/kernel_times.csv", ROOT / "data/validation/published_points.csv"
+H100 = ROOT / "data/validation/kernel_times_h100.csv"
 
 
 def rows(kind, *paths):
@@ -41,6 +44,36 @@ def test_errors_of_the_fitted_layer_are_those_that_the_gpus_row_states():
     assert np.abs(table["error"][decode]).mean() == pytest.approx(GPUS["a100"].attention.decode_error, abs=0.012)
 
 
+def test_errors_on_an_h100_are_those_that_its_row_states_and_a_larger_model_is_predicted():
+    table = {name: np.array(values) for name, values in validate.kernels(H100, GPUS, MODELS).items()}
+    row = GPUS["h100"]
+
+    def layer(shape: str) -> float:
+        chosen = np.isin(table["operator"], validate.LINEAR) & (table["shape"] == shape)
+        _, place = np.unique(table["size"][chosen], return_inverse=True)
+        measured, found = (np.bincount(place, table[name][chosen]) for name in ("measured", "simulated"))
+        return float(np.abs(found / measured - 1).mean())
+
+    def attention(operator: str, use: str) -> float:
+        return float(np.abs(table["error"][(table["operator"] == operator) & (table["use"] == use)]).mean())
+
+    assert layer("7b layer") == pytest.approx(row.linear.error, abs=0.0006)
+    assert attention(validate.DECODE, "fitted") == pytest.approx(row.attention.decode_error, abs=0.0006)
+    assert attention(validate.PREFILL, "fitted") == pytest.approx(row.attention.prefill_error, abs=0.0006)
+    # Nothing was fitted to these.
+    assert layer("13b layer") < 0.04
+    assert attention(validate.DECODE, "predicted") < 0.06
+
+
+def test_the_comparison_with_the_measured_run_is_what_the_study_s_own_rows_give(tmp_path):
+    """The committed tables are made again: whoever changes a row or the scheduler must see what it does to them."""
+    out = tmp_path / "vllm_gpu.csv"
+    script = [sys.executable, "tests/benchmarks/validate_gpu.py", "--run", "data/validation/h100", "--gpu", "h100"]
+    subprocess.run([*script, "--fractions-of", "a100", "--out", str(out)], cwd=ROOT, check=True, capture_output=True)
+    for name in ("vllm_gpu.csv", "vllm_gpu_series.csv"):
+        assert (tmp_path / name).read_bytes() == (ROOT / "data/validation" / name).read_bytes()
+
+
 def test_published_times_of_a_qwen_on_an_a6000():
     table = validate.published(POINTS, GPUS, MODELS)
     found = {
@@ -55,8 +88,8 @@ def test_published_times_of_a_qwen_on_an_a6000():
 
 def test_a_gpu_without_a_row_is_named(tmp_path):
     table = contracts.KERNEL_TIMES.read(TIMES).slice(0, 1).to_pydict()
-    contracts.KERNEL_TIMES.write(table | {"gpu": ["h100"]}, tmp_path / "times.csv")
-    with pytest.raises(UserError, match="gpu: found 'h100', expected one of a800"):
+    contracts.KERNEL_TIMES.write(table | {"gpu": ["b200"]}, tmp_path / "times.csv")
+    with pytest.raises(UserError, match="gpu: found 'b200', expected one of a800"):
         validate.kernels(tmp_path / "times.csv", GPUS, MODELS)
     contracts.KERNEL_TIMES.write(table | {"operator": ["softmax"]}, tmp_path / "times.csv")
     with pytest.raises(UserError, match="operator: found 'softmax', expected one of qkv"):

@@ -35,6 +35,8 @@ VALIDATION = {
     "validation_scheduler_prefix_caching": "data/validation/scheduler_v1_prefix_caching.csv",
     "validation_log": "data/validation/rtx4090.csv",
     "validation_log_series": "data/validation/rtx4090_series.csv",
+    "validation_gpu": "data/validation/vllm_gpu.csv",
+    "validation_gpu_series": "data/validation/vllm_gpu_series.csv",
     "recovery_gamma": "data/validation/recovery_gamma.csv",
     "validation_cpu": "data/validation/vllm_cpu.csv",
     "validation_cpu_series": "data/validation/vllm_cpu_series.csv",
@@ -81,6 +83,7 @@ TABLES: dict[str, tuple[str, ...]] = {
 }
 # Exhibits beside the paper's own, where the engine is simulated; in the order in which they are shown.
 VALIDATION_FIGURES: dict[str, tuple[str, ...]] = {
+    "validation_gpu": ("validation_gpu_series",),
     "validation_log": ("validation_log_series",),
     "validation_kernels": ("validation_kernels",),
     "validation_cpu": ("validation_cpu_series",),
@@ -90,6 +93,7 @@ SIMULATION_FIGURES: dict[str, tuple[str, ...]] = {"sensitivity": ("sensitivity",
 SIMULATION_TABLES: dict[str, tuple[str, ...]] = {"calibration": ("calibration",), "sensitivity": ("sensitivity",)}
 VALIDATION_TABLES: dict[str, tuple[str, ...]] = {
     "validation_scheduler": ("validation_scheduler", "validation_scheduler_prefix_caching"),
+    "validation_gpu": ("validation_gpu",),
     "validation_log": ("validation_log",),
     "validation_kernels": ("validation_kernels",),
     "validation_cpu": ("validation_cpu",),

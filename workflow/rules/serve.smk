@@ -189,7 +189,10 @@ else:
 
 rule serve_validate:
     input:
-        kernel_times="data/validation/kernel_times.csv",
+        kernel_times=[
+            "data/validation/kernel_times.csv",
+            "data/validation/kernel_times_h100.csv",
+        ],
         points="data/validation/published_points.csv",
     output:
         kernels=f"{root}/validation/validation_kernels.parquet",

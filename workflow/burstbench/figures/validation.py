@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
@@ -17,6 +18,11 @@ from burstbench.figures import style as looks
 from burstbench.figures.inputs import Artifact, Columns, Inputs, caption, distinct, in_order, size, where
 from burstbench.figures.style import Drawn, Style
 
+GPU = Artifact(
+    "validation_gpu",
+    "The simulator beside a real vLLM on an H100 over time",
+    {"validation_gpu_series": VALIDATION_LOG_SERIES},
+)
 LOG = Artifact(
     "validation_log",
     "The simulator beside the log of a real server over time",
@@ -45,16 +51,18 @@ LINES = ("-", (0, (4, 1.5)), (0, (1, 1)), "-.", (0, (5, 1, 1, 1, 1, 1)))
 MARKERS = ("o", "s", "^", "D", "v", "P")
 GAUGES = (("running", "running\n(requests)"), ("waiting", "waiting\n(requests)"), ("kv_cache_pct", "KV cache (%)"))
 OPERATORS = ("qkv", "attention output", "gate and up", "down", "element-wise")
+MEASURED_GPUS = ("a100", "a40", "h100")
+SHAPES = ("1/2 of a 7b layer", "1/4 of a 7b layer", "1/8 of a 7b layer", "13b layer")
+ATTENTION = ("8 heads, 8 KV heads", "32 heads, 8 KV heads", "32 heads, 32 KV heads", "40 heads, 40 KV heads")
 _PER_CENT = FuncFormatter(lambda value, _: f"{value:+.0f}" if value else "0")
 
 
-def log(inputs: Inputs, style: Style) -> Drawn:
-    """Draw running and waiting requests and KV use over time: measured, simulated, simulated with the host fitted."""
-    rows = inputs.read("validation_log_series")
+def _gauges(rows: Columns, style: Style, server: str, shown: Sequence[tuple[str, str]]) -> Figure:
+    """Draw gauges over time, a panel each: measured, and every variant of the simulator."""
     variants = [name for name in distinct(rows["variant"], (MEASURED,)) if name != MEASURED]
-    figure, axes = looks.canvas(style, "double", 3.6, len(GAUGES), 1, sharex=True)
-    handles = [Line2D([], [], color=MEASURED_COLOUR, linewidth=1.6, alpha=0.55, label="measured (vLLM 0.19)")]
-    for row, (quantity, text) in enumerate(GAUGES):
+    figure, axes = looks.canvas(style, "double", 0.6 + len(shown), len(shown), 1, sharex=True)
+    handles = [Line2D([], [], color=MEASURED_COLOUR, linewidth=1.6, alpha=0.55, label=f"measured ({server})")]
+    for row, (quantity, text) in enumerate(shown):
         panel = axes[row, 0]
         for place, name in enumerate((MEASURED, *variants)):
             one = in_order(where(rows, quantity=quantity, variant=name), "time_s")
@@ -73,18 +81,45 @@ def log(inputs: Inputs, style: Style) -> Drawn:
     axes[-1, 0].set_xlabel("time from the first request (s)")
     figure.align_ylabels(axes[:, 0])
     looks.legend(figure, handles)
-    moments = size(where(rows, quantity="running", variant=MEASURED))
+    return figure
+
+
+def _drawn(rows: Columns, figure: Figure, text: str) -> Drawn:
+    return Drawn(figure, text, {name: list(rows[name]) for name in ("quantity", "variant", "time_s", "value")})
+
+
+def gpu(inputs: Inputs, style: Style) -> Drawn:
+    """Draw running requests and KV use of a real vLLM on a GPU over time, measured and simulated; none waited."""
+    rows = inputs.read("validation_gpu_series")
+    figure = _gauges(rows, style, "vLLM 0.32, H100", (GAUGES[0], GAUGES[2]))
+    text = caption(
+        "Requests running and KV-cache use of a real vLLM 0.32 that this pipeline started on an H100 (Llama-2-7b's "
+        "shape, random weights, 790 requests, 20 a second, Gamma gaps) beside the simulator, which knows arrivals and "
+        "lengths, with the kernel times of the same GPU and with its data sheet and another GPU's efficiencies",
+        inputs.facts,
+        (),
+        "every half second",
+        f"{size(where(rows, quantity='running', variant=MEASURED))} moments",
+        "Nothing is fitted to the run. CUDA graphs without torch.compile, asynchronous scheduling.",
+    )
+    return _drawn(rows, figure, text)
+
+
+def log(inputs: Inputs, style: Style) -> Drawn:
+    """Draw running and waiting requests and KV use over time: measured, simulated, simulated with the host fitted."""
+    rows = inputs.read("validation_log_series")
+    figure = _gauges(rows, style, "vLLM 0.19", GAUGES)
     text = caption(
         "Requests running and waiting and KV-cache use of a real server (vLLM 0.19, Llama-3.1-8B on an RTX 4090, 300 "
         "requests) beside the simulator with the kernel times of the same GPU, without and with a fitted host time",
         inputs.facts,
         (),
         "every second of the log's gauges while the simulated run lasts",
-        f"{moments} moments",
+        f"{size(where(rows, quantity='running', variant=MEASURED))} moments",
         "Log and kernel times: LLMServingSim (casys-kaist/LLMServingSim, MIT). The host time, one number, is fitted to "
         "the mean time per output token of this log; nothing else is.",
     )
-    return Drawn(figure, text, {name: list(rows[name]) for name in ("quantity", "variant", "time_s", "value")})
+    return _drawn(rows, figure, text)
 
 
 def _errors(rows: Columns, over: str = "size") -> tuple[np.ndarray, np.ndarray]:
@@ -95,11 +130,11 @@ def _errors(rows: Columns, over: str = "size") -> tuple[np.ndarray, np.ndarray]:
 
 
 def kernels(inputs: Inputs, style: Style) -> Drawn:
-    """Draw the error by size: each operator of the layer on two GPUs, shards of the layer, and attention."""
+    """Draw the error by size: each operator of the layer on three GPUs, other shapes of it, and attention."""
     rows = inputs.read("validation_kernels")
     linear = {name: values[np.isin(rows["operator"], OPERATORS)] for name, values in rows.items()}
-    gpus = distinct(linear["gpu"])
-    figure, axes = looks.canvas(style, "double", 4.9, 2, 2, sharey="row", strip_in=0.02)
+    gpus = distinct(linear["gpu"], MEASURED_GPUS)
+    figure, axes = looks.canvas(style, "double", 4.9, 2, 3, sharey="row", strip_in=0.02)
     lists: dict[str, list] = {name: [] for name in ("panel", "gpu", "series", "size", "error")}
 
     def add(panel, name: str, gpu: str, series: str, x: np.ndarray, y: np.ndarray, **look) -> None:  # type: ignore[no-untyped-def]
@@ -108,7 +143,7 @@ def kernels(inputs: Inputs, style: Style) -> Drawn:
             for key, value in zip(lists, (name, gpu, series, float(one), float(error)), strict=True):
                 lists[key].append(value)
 
-    for column, gpu in enumerate(gpus[:2]):
+    for column, gpu in enumerate(gpus):
         panel = axes[0, column]
         layer = where(linear, gpu=gpu, use="fitted")
         for place, operator in enumerate(OPERATORS):
@@ -116,53 +151,57 @@ def kernels(inputs: Inputs, style: Style) -> Drawn:
             add(panel, "operators", gpu, operator, x, y, color=COLOURS[place], linestyle=LINES[place])
         x, y = _errors(layer)
         add(panel, "operators", gpu, "whole layer", x, y, color="#000000", linewidth=1.8)
-        looks.letter(panel, column, f"{gpu.upper()}: the fitted layer, by operator")
+        looks.letter(panel, column, f"{gpu.upper()}: the fitted layer")
         panel.set_xlabel("tokens of the step")
     panel = axes[1, 0]
-    for line, gpu in enumerate(gpus[:2]):
-        shards = distinct(where(linear, gpu=gpu, use="predicted")["shape"])
-        for place, shape in enumerate(sorted(shards, key=lambda text: int(text.split("/")[1].split()[0]))):
-            x, y = _errors(where(linear, gpu=gpu, shape=shape))
-            part = shape.split(" of ")[0]
-            add(panel, "shards", gpu, f"{part}, {gpu.upper()}", x, y, color=COLOURS[place], linestyle=LINES[line])
-    looks.letter(panel, 2, "other shapes: 1/2, 1/4, 1/8 of the layer")
+    for line, gpu in enumerate(gpus):
+        for place, shape in enumerate(SHAPES):
+            other = where(linear, gpu=gpu, shape=shape, use="predicted")
+            if size(other):
+                x, y = _errors(other)
+                label = f"{shape.replace(' of a 7b layer', '')}, {gpu.upper()}"
+                add(panel, "shapes", gpu, label, x, y, color=COLOURS[place], linestyle=LINES[line])
+    looks.letter(panel, 3, "other shapes: parts of it, 13b")
     panel.set_xlabel("tokens of the step")
-    panel = axes[1, 1]
-    place = 0
-    for operator, wanted, text in (
-        ("prefill attention", ("32 heads, 32 KV heads", "40 heads, 40 KV heads"), "prompt, {} heads"),
-        ("decode attention", ("8 heads, 8 KV heads", "32 heads, 8 KV heads"), "decode, {} on 8 KV heads"),
-    ):
-        for shape in wanted:
-            one = where(rows, operator=operator, shape=shape)
-            if not size(one):
-                continue
-            sizes = np.unique(one["size"])
-            # Of several batches of one context: the median.
-            middle = np.array([100 * np.median(one["error"][one["size"] == at]) for at in sizes])
-            look = {"color": COLOURS[place], "linestyle": LINES[place], "marker": MARKERS[place]}
-            add(panel, "attention", "a100", text.format(shape.split()[0]), sizes, middle, **look)
-            place += 1
-    looks.letter(panel, 3, "A100: attention")
-    panel.set_xlabel("tokens of the prompt, or of the context")
+    for column, gpu in ((1, "a100"), (2, "h100")):
+        panel = axes[1, column]
+        place = 0
+        for operator, text in (("prefill attention", "prompt, {0} on {1}"), ("decode attention", "decode, {0} on {1}")):
+            attention = where(rows, operator=operator, gpu=gpu)
+            for shape in [shape for shape in ATTENTION if shape in attention["shape"]]:
+                one = where(attention, shape=shape)
+                sizes = np.unique(one["size"])
+                # Of several batches of one context: the median.
+                middle = np.array([100 * np.median(one["error"][one["size"] == at]) for at in sizes])
+                look = {"color": COLOURS[place], "linestyle": LINES[place], "marker": MARKERS[place]}
+                heads = text.format(*(part.split()[0] for part in shape.split(", ")))
+                add(panel, "attention", gpu, heads, sizes, middle, **look)
+                place += 1
+        looks.letter(panel, column + 3, f"{gpu.upper()}: attention")
+        panel.set_xlabel("tokens of prompt or context")
     for row in axes:
         row[0].set_ylabel("error (%)")
     for panel in axes.flat:
+        if panel.lines:
+            panel.legend(
+                loc="lower right", ncols=2, fontsize=5.5, handlelength=2.0, columnspacing=0.7, borderaxespad=0.2
+            )
         panel.axhline(0, color=style.get("neutral"), linewidth=0.6, zorder=0)
         _powers(panel)
         panel.set_ylim(-85, 85)
         panel.yaxis.set_major_formatter(_PER_CENT)
-        panel.legend(loc="lower right", ncols=2, fontsize=5.5, handlelength=2.4, columnspacing=0.9, borderaxespad=0.2)
     text = caption(
         "Relative error of the analytic kernel times, simulated / measured - 1: each operator of a Llama-2-7b layer, "
-        "to which the model is fitted, on an A100 and an A40; the whole of 1/2, 1/4 and 1/8 of that layer, shapes that "
-        "no fit saw; attention on an A100, of single prompts and, median over batches, of decoding requests",
+        "to which the model is fitted, on an A100, an A40 and an H100; the whole of 1/2, 1/4 and 1/8 of that layer and "
+        "of a Llama-2-13b layer, shapes that no fit saw; attention on an A100 and an H100 by heads on KV heads, of "
+        "single prompts and, median over batches, of decoding requests",
         inputs.facts,
         (),
         "sizes evenly spread as ratios",
         f"{size(rows)} measurements",
-        "Linear kernels: Vidur's profiles (microsoft/vidur, MIT); attention: vLLM 0.14 (ai-dynamo/aiconfigurator, "
-        "Apache-2.0). Fitted: the whole layer, prompts of up to 4,096 tokens, decoding with 8 heads on 8 KV heads. "
+        "A100, A40: linear kernels of Vidur's profiles (microsoft/vidur, MIT), attention of vLLM 0.14 "
+        "(ai-dynamo/aiconfigurator, Apache-2.0). H100: measured for this pipeline, kernels of vLLM 0.32. Fitted: the "
+        "whole layer, prompts of up to 4,096 tokens, decoding with 8 heads on 8 KV heads (A100), 32 on 32 (H100). "
         "Llama-2 has as many KV heads as heads; 32 on 8 is a grouped model's shape: extrapolated.",
     )
     return Drawn(figure, text, lists)
@@ -259,4 +298,4 @@ def published(inputs: Inputs, style: Style) -> Drawn:
     return Drawn(figure, text, {name: list(rows[name]) for name in names})
 
 
-FIGURES = ((LOG, log), (KERNELS, kernels), (CPU, cpu), (PUBLISHED, published))
+FIGURES = ((GPU, gpu), (LOG, log), (KERNELS, kernels), (CPU, cpu), (PUBLISHED, published))

@@ -177,19 +177,21 @@ VIEWS: dict[str, list[dict[str, Any]]] = {
     ],
 }
 _SIMULATED_TIMES = {"y": "simulated_ms", "y_name": "simulated (ms)", "x": "published_ms", "x_name": "published (ms)"}
+_GAUGES = [
+    {
+        "kind": "lines",
+        "x": "time_s",
+        "x_name": "time from the start of the log (s)",
+        "y": "value",
+        "y_of": "quantity",
+        "y_names": {},
+        "series": ["variant"],
+        "choose": [{"column": "quantity"}],
+    }
+]
 VIEWS |= {
-    "validation_log": [
-        {
-            "kind": "lines",
-            "x": "time_s",
-            "x_name": "time from the start of the log (s)",
-            "y": "value",
-            "y_of": "quantity",
-            "y_names": {},
-            "series": ["variant"],
-            "choose": [{"column": "quantity"}],
-        }
-    ],
+    "validation_gpu": _GAUGES,
+    "validation_log": _GAUGES,
     "validation_kernels": [
         {
             "kind": "lines",

@@ -573,6 +573,15 @@ def _validation(tables: Mapping[str, Sequence[Sequence[str]]]) -> list[str]:
             "Given the same requests and step times, the simulator's scheduler and vLLM's take"
             f" {steps:,} steps. Of these {apart}, and {fares} (@table_validation_scheduler)."
         )
+    if "validation_gpu" in tables:
+        own, sheet = _rows(tables["validation_gpu"])[1:3]
+        said.append(
+            "Beside a real vLLM that this pipeline ran on an H100, and with nothing but kernel times measured on it,"
+            f" the simulator's mean time per output token is off by {own['TPOT, mean']}, its mean latency by"
+            f" {own['Latency, mean']} and its mean time to the first token by {own['TTFT, mean']}; with the GPU's data"
+            f" sheet and another GPU's efficiencies by {sheet['TPOT, mean']}, {sheet['Latency, mean']} and"
+            f" {sheet['TTFT, mean']} (@table_validation_gpu, @validation_gpu)."
+        )
     if "validation_log" in tables:
         rows = [row for row in _rows(tables["validation_log"]) if row["Variant"] == "kernel times"]
         for row in rows:

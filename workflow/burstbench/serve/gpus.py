@@ -112,6 +112,8 @@ class Gpu:
         peak_tflops: dense 16-bit, of the data sheet.
         bandwidth_gb_s: of the data sheet, 1e9 bytes/s.
         attention_measured: whether the attention fractions come from this die; else they are assumed from another.
+        modern_kernels: whether the fractions come from the kernels of a vLLM of today; the host `modern` then replaces
+            none of them.
     """
 
     label: str
@@ -123,6 +125,7 @@ class Gpu:
     linear: Linear
     attention: Attention
     attention_measured: bool
+    modern_kernels: bool
 
     @classmethod
     def of(cls, row: Mapping[str, Any], where: str = "gpu") -> Self:

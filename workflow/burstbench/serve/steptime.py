@@ -38,7 +38,7 @@ class Host:
     Attributes:
         step_s: per step.
         request_s: per request in the batch.
-        bf, ce_us, abf: replace the GPU's, where given.
+        bf, ce_us, abf: replace the GPU's, where given, unless those are of `modern_kernels`.
     """
 
     step_s: float
@@ -220,10 +220,11 @@ def analytic(model: Model, gpu: Gpu, host: str, max_tokens: int, max_requests: i
     if host not in HOSTS:
         raise UserError(f"host: found {host!r}, expected one of {', '.join(HOSTS)}")
     software = HOSTS[host]
-    linear: dict[str, Any] = {key: getattr(software, key) for key in ("bf", "ce_us") if getattr(software, key)}
-    gpu = replace(gpu, linear=replace(gpu.linear, **linear))
-    if software.abf:
-        gpu = replace(gpu, attention=replace(gpu.attention, abf=software.abf))
+    if not gpu.modern_kernels:
+        linear: dict[str, Any] = {key: getattr(software, key) for key in ("bf", "ce_us") if getattr(software, key)}
+        gpu = replace(gpu, linear=replace(gpu.linear, **linear))
+        if software.abf:
+            gpu = replace(gpu, attention=replace(gpu.attention, abf=software.abf))
     fit, layers = gpu.attention, model.layers
     tokens = np.arange(max_tokens + 1, dtype=np.float64)
     rows = np.arange(max_requests + 1, dtype=np.float64)
