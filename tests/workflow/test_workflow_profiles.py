@@ -36,7 +36,7 @@ def test_a_bare_call_plans_the_default_study():
     jobs, _ = planned()
     assert jobs["plan_make"] == jobs["serve_simulate"] == 42
     # Of the paper, the validation of the simulator, its settings, the supplement.
-    assert (jobs["figure"], jobs["table"]) == (17 + 4 + 1 + 1, 3 + 5 + 2 + 13)
+    assert (jobs["figure"], jobs["table"]) == (17 + 5 + 1 + 1, 3 + 6 + 2 + 13)
 
 
 def test_the_workstation_profile_plans_the_same():
@@ -83,7 +83,7 @@ def test_a_probe_comes_before_the_plans_of_its_model_and_gpu(tmp_path):
     [
         ("sedd: 1\n", "sedd (in mine.yaml): unknown key"),
         ("trace: {days: many}\n", "trace.days (in mine.yaml): 'many' is not of type 'integer'"),
-        ("gpus: [h100]\n", "gpus[0] (in mine.yaml): 'h100' is not in config/gpus.yaml"),
+        ("gpus: [b200]\n", "gpus[0] (in mine.yaml): 'b200' is not in config/gpus.yaml"),
         ("initial: {llama-2-7b-chat: {a800: {alpha: -1}}}\n", "initial.llama-2-7b-chat.a800.alpha (in mine.yaml): -1"),
     ],
 )
