@@ -226,6 +226,9 @@ class MiniCluster:
             wrapper.chmod(0o755)
         (self.folder / "slurm.conf").write_text("\n".join([*lines, self._partitions]) + "\n")
         (self.folder / "gres.conf").write_text("\n".join(gres) + "\n")
+        # Nothing above uses cgroups, but slurmd starts one of their plugins all the same. Left to choose, on cgroup v2
+        # it takes the one that wants a place in the tree from systemd, and dies without. The one of v1 wants nothing.
+        (self.folder / "cgroup.conf").write_text("CgroupPlugin=cgroup/v1\n")
 
     def _wait_until_idle(self) -> None:
         end = time.monotonic() + 30
