@@ -43,6 +43,10 @@ def why_not() -> str | None:
         return "a SLURM of one's own needs root on Linux"
     if missing := [name for name in PROGRAMS if shutil.which(name, path=_PATH) is None]:
         return f"{', '.join(missing)} not installed: bash tests/packages"
+    try:  # as the daemons ask where to listen
+        socket.getaddrinfo(None, 0, socket.AF_INET, flags=socket.AI_PASSIVE | socket.AI_ADDRCONFIG)
+    except socket.gaierror:
+        return "SLURM does not start on a machine that has no IPv4 address but the loopback's"
     return None
 
 
