@@ -30,6 +30,11 @@ def test_only_a_server_that_loads_from_the_hub_gets_its_token(place, tmp_path, m
     names = ("plan.parquet", "plan.json", "pool.arrow", "requests.parquet", "steps.parquet", "run.json", "server.log")
     vllm.serve(cell.settings, *(cell.folder / name for name in names))
     record = json.loads((cell.folder / "run.json").read_text())
+    origin = "the hub's weights" if "hub" in place else f"the weights in {model}"
+    assert (
+        record["statement"]
+        == f"measured: a real vLLM server with tiny random Llama, {origin}, on the CPU; no GPU was used"
+    )
     served = record["flags"][record["flags"].index("--model") + 1]
     offline = {name: record["environment"].get(name) for name in ("HF_HUB_OFFLINE", "HF_TOKEN")}
     if place == "hub":

@@ -287,7 +287,7 @@ def serve(
         "simulated": False,
         "emulated_gpu": emulated,
         "hardware": f"emulated {settings['gpu_row']['name']}" if emulated else hardware,
-        "statement": statement(settings),
+        "statement": statement(settings, source.origin if source else "dummy"),
         "machine": hardware,
         "job": machine.job(),
         "device": "emulated" if emulated else vllm["device"],
@@ -472,12 +472,17 @@ def check_gpu(row: Mapping[str, Any], found: str) -> None:
         )
 
 
-def statement(settings: Mapping[str, Any]) -> str:
-    """Return, in one sentence, what these numbers are."""
+def statement(settings: Mapping[str, Any], origin: str) -> str:
+    """Return, in one sentence, what these numbers are.
+
+    Args:
+        settings: of `serve`.
+        origin: of the weights: "dummy", "hub" or a folder, of which nobody but its owner knows what is in it.
+    """
     if settings["engine"] == "vllm-emulated":
         return "a real vLLM server whose model steps are emulated: their times are modelled, their answers are empty"
     model = settings["model_row"]["label"]
-    weights = "random weights" if settings["vllm"]["weights"] == "dummy" else "its own weights"
+    weights = {"dummy": "random weights", "hub": "the hub's weights"}.get(origin, f"the weights in {origin}")
     where = "the CPU; no GPU was used" if settings["vllm"]["device"] == "cpu" else "a GPU"
     return f"measured: a real vLLM server with {model}, {weights}, on {where}"
 
