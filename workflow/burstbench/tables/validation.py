@@ -187,10 +187,10 @@ def kernels(inputs: Inputs, runs: Sequence[Path]) -> Made:
         (),
         "sizes evenly spread as ratios",
         f"{size(table)} measurements",
-        "*: the fit saw these (the whole layer; single prompts, and decoding with 8 heads, on the H100 with 32, of up to "
-        "4,096 tokens); all others are predicted. The layer of Llama-2-13b was measured on the H100 alone; elsewhere "
-        "shards of the 7b layer and prompts with 40 heads, as 13b has, stand for how well the model carries to other "
-        "shapes. No public measurement of attention on an A6000 exists. Sources as in the figure.",
+        "*: the fit saw these (the whole layer; single prompts, and decoding with 8 heads, on the H100 with 32, of up "
+        "to 4,096 tokens); all others are predicted. The layer of Llama-2-13b was measured on the H100 alone; "
+        "elsewhere shards of the 7b layer and prompts with 40 heads, as 13b has, stand for how well the model carries "
+        "to other shapes. No public measurement of attention on an A6000 exists. Sources as in the figure.",
     )
     return Made(inputs.artifact, rows, text)
 
