@@ -95,7 +95,7 @@ def gpu(inputs: Inputs, style: Style) -> Drawn:
     text = caption(
         "Requests running and KV-cache use of a real vLLM 0.32 that this pipeline started on an H100 (Llama-2-7b's "
         "shape, random weights, 790 requests, 20 a second, Gamma gaps) beside the simulator, which knows arrivals and "
-        "lengths, with the kernel times of the same GPU and with its data sheet and another GPU's efficiencies",
+        "lengths, with kernel times of an H100 and with its data sheet and another GPU's efficiencies",
         inputs.facts,
         (),
         "every half second",

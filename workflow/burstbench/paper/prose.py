@@ -576,7 +576,7 @@ def _validation(tables: Mapping[str, Sequence[Sequence[str]]]) -> list[str]:
     if "validation_gpu" in tables:
         own, sheet = _rows(tables["validation_gpu"])[1:3]
         said.append(
-            "Beside a real vLLM that this pipeline ran on an H100, and with nothing but kernel times measured on it,"
+            "Beside a real vLLM that this pipeline ran on an H100, and with nothing but kernel times measured on one,"
             f" the simulator's mean time per output token is off by {own['TPOT, mean']}, its mean latency by"
             f" {own['Latency, mean']} and its mean time to the first token by {own['TTFT, mean']}; with the GPU's data"
             f" sheet and another GPU's efficiencies by {sheet['TPOT, mean']}, {sheet['Latency, mean']} and"
